@@ -1,0 +1,51 @@
+import Type from 'typebox'
+import { TimestampUtc } from '../stamp/schema.ts'
+
+const Name = Type.String({ minLength: 1, maxLength: 512 })
+const Base64Url = Type.String({ pattern: '^[A-Za-z0-9_-]+$' })
+const Validity = {
+  key_id: Name,
+  not_before: TimestampUtc,
+  not_after: TimestampUtc,
+  /** From this moment on, nothing signed at or after it verifies. */
+  revoked_at: Type.Optional(TimestampUtc),
+}
+
+/** Signs stamps. The key, never the stamp, fixes algorithm, producer and tenant. `secret`: 32 bytes or more. */
+export const StampKey = Type.Object(
+  {
+    use: Type.Literal('stamp'),
+    alg: Type.Literal('HMAC-SHA256'),
+    producer_id: Name,
+    tenant: Name,
+    secret: Base64Url,
+    ...Validity,
+  },
+  { additionalProperties: false },
+)
+/** Chains links. Held by the ledger only. */
+export const ChainKey = Type.Object(
+  { use: Type.Literal('chain'), alg: Type.Literal('HMAC-SHA256'), secret: Base64Url, ...Validity },
+  { additionalProperties: false },
+)
+/** Signs acknowledgements. `public_key`: SPKI DER, `private_key` (the ledger only): PKCS#8 DER, both base64url. */
+export const AckKey = Type.Object(
+  {
+    use: Type.Literal('ack'),
+    alg: Type.Literal('Ed25519'),
+    public_key: Base64Url,
+    private_key: Type.Optional(Base64Url),
+    ...Validity,
+  },
+  { additionalProperties: false },
+)
+
+/** The keyring file: JSON, version 1. The first key of a use that is valid now signs. */
+export const Keyring = Type.Object(
+  { version: Type.Literal(1), keys: Type.Array(Type.Union([StampKey, ChainKey, AckKey]), { maxItems: 10_000 }) },
+  { additionalProperties: false },
+)
+export type Keyring = Type.Static<typeof Keyring>
+export type StampKey = Type.Static<typeof StampKey>
+export type ChainKey = Type.Static<typeof ChainKey>
+export type AckKey = Type.Static<typeof AckKey>
