@@ -17,6 +17,15 @@ export const ERROR_CODES = {
   KEYRING_INVALID: { status: 400, title: 'Not a valid keyring' },
   AUDIT_EVENT_INVALID: { status: 400, title: 'Not a valid audit event' },
   CHAIN_BROKEN: { status: 409, title: 'The hash chain does not verify' },
+  // engine
+  RULE_INVALID: { status: 400, title: 'Rules do not compile' },
+  BUNDLE_INVALID: { status: 400, title: 'Not a valid rule bundle' },
+  BUNDLE_UNTRUSTED: { status: 403, title: 'Rule bundle is not signed by a trusted key, or was changed' },
+  BUNDLE_SCOPE: { status: 403, title: 'Rule bundle is for another scope' },
+  BUNDLE_STALE: { status: 409, title: 'Rule bundle is older than the one in force' },
+  BUNDLE_EXPIRED: { status: 409, title: 'Rule bundle is not valid at this time' },
+  BUNDLE_UNAVAILABLE: { status: 503, title: 'Rule bundle cannot be fetched' },
+  OPA_UNAVAILABLE: { status: 503, title: 'OPA is not available' },
   // runtime
   CONFIG_INVALID: { status: 500, title: 'Configuration is invalid' },
   INTERNAL: { status: 500, title: 'Internal error' },
@@ -27,6 +36,33 @@ export const ERROR_CODES = {
   UNAUTHENTICATED: { status: 401, title: 'Authentication required' },
   FORBIDDEN: { status: 403, title: 'Not permitted' },
   PORT_IN_USE: { status: 500, title: 'Port is already in use' },
+  // proxy
+  POLICY_DENIED: { status: 422, title: 'Policy does not let this response out' },
+  POLICY_DATA_INVALID: { status: 500, title: 'Policy data is invalid' },
+  PROXY_NOT_READY: { status: 503, title: 'The proxy is not ready' },
+  OVERLOADED: { status: 503, title: 'Too many requests in flight' },
+  UPSTREAM_UNREACHABLE: { status: 502, title: 'The service behind the proxy cannot be reached' },
+  UPSTREAM_TIMEOUT: { status: 504, title: 'The service behind the proxy did not answer in time' },
+  UPSTREAM_INVALID: { status: 502, title: 'The service behind the proxy gave an answer that cannot be passed on' },
+  STAMP_PENDING: { status: 404, title: 'The stamp is not made yet' },
+  SPOOL_UNAVAILABLE: { status: 503, title: 'The audit spool cannot take the event' },
+  SPOOL_LOCKED: { status: 500, title: 'The audit spool is in use by another process' },
+  LEDGER_UNREACHABLE: { status: 503, title: 'The ledger cannot be reached' },
+  LEDGER_REFUSED: { status: 502, title: 'The ledger refuses what the proxy sent' },
+  LEDGER_RESPONSE_INVALID: { status: 502, title: 'The ledger gave an answer that cannot be trusted' },
+  LEDGER_INCONSISTENT: { status: 502, title: 'The ledger contradicts what it signed before' },
+  // ledger
+  EVENT_ID_CONFLICT: { status: 409, title: 'This event id is in the chain with other bytes' },
+  EVENT_TYPE_RESERVED: { status: 403, title: 'Only the ledger writes events of this type' },
+  SPOOL_SEQ_CONFLICT: { status: 409, title: 'This position of the session holds another event' },
+  SESSION_FORBIDDEN: { status: 403, title: 'The session belongs to another producer' },
+  SESSION_UNKNOWN: { status: 404, title: 'No such session' },
+  EVENT_STAMP_MISMATCH: { status: 400, title: 'The stamp does not belong to this event' },
+  LEDGER_KEY_UNAVAILABLE: { status: 503, title: 'The ledger has no key that is valid now' },
+  LEDGER_BUSY: { status: 503, title: 'The ledger is busy' },
+  DATABASE_UNAVAILABLE: { status: 503, title: 'The database is unavailable' },
+  // embedded PostgreSQL
+  POSTGRES_START_FAILED: { status: 500, title: 'Embedded PostgreSQL did not start' },
 } as const satisfies Record<string, { readonly status: number; readonly title: string }>
 
 export type ErrorCode = keyof typeof ERROR_CODES

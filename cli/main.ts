@@ -1,0 +1,70 @@
+import { readFileSync } from 'node:fs'
+import path from 'node:path'
+import { SignetError } from '#core/error/signet-error.ts'
+import { up, UP_HELP } from './commands/up.ts'
+import { verify, VERIFY_HELP } from './commands/verify.ts'
+import { ROOT } from './state.ts'
+import { EXIT, UsageError } from './usage.ts'
+
+const HELP = `signet COMMAND
+
+  up        starts everything here: a demo service, the proxy in front of it, the ledger (npm start)
+  verify    checks a stamp against its content, or the ledger's hash chain
+  help      says more of a command: signet help verify
+  version   prints the version
+`
+const COMMAND_HELP: Record<string, string> = { up: UP_HELP, verify: VERIFY_HELP }
+
+async function run(command: string | undefined, args: string[]): Promise<number> {
+  if (args.includes('--help') || args.includes('-h')) return help([command ?? ''])
+  switch (command) {
+    case 'up':
+      return up(args, process.env)
+    case 'verify':
+      return verify(args, process.env)
+    case 'version':
+    case '--version':
+      process.stdout.write(`${version()}\n`)
+      return 0
+    case 'help':
+    case '--help':
+    case '-h':
+      return help(args)
+    case undefined:
+      throw new UsageError('no command given', HELP)
+    default:
+      throw new UsageError(`there is no command ${command}`, HELP)
+  }
+}
+
+function help([command]: string[]): number {
+  process.stdout.write(COMMAND_HELP[command ?? ''] ?? HELP)
+  return 0
+}
+
+function version(): string {
+  const manifest = JSON.parse(readFileSync(path.join(ROOT, 'package.json'), 'utf8')) as { version: string }
+  return manifest.version
+}
+
+/** One clear line for what the user can mend; the stack for a defect. */
+function report(error: unknown): number {
+  if (error instanceof UsageError) {
+    process.stderr.write(`signet: ${error.message}\n${error.hint === undefined ? '' : `\n${error.hint}`}`)
+    return EXIT.usage
+  }
+  if (error instanceof TypeError && 'code' in error && String(error.code).startsWith('ERR_PARSE_ARGS')) {
+    process.stderr.write(`signet: ${error.message.split('. ', 1)[0]}\n`)
+    return EXIT.usage
+  }
+  if (error instanceof SignetError) {
+    process.stderr.write(`signet: ${error.message}\n`)
+    return 1
+  }
+  process.stderr.write(`signet: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}\n`)
+  return 1
+}
+
+const [command, ...args] = process.argv.slice(2)
+// Not process.exit: what is still on its way to a pipe would be cut off.
+process.exitCode = await run(command, args).catch(report)

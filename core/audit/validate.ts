@@ -1,0 +1,17 @@
+import { Compile } from 'typebox/compile'
+import { SignetError } from '../error/signet-error.ts'
+import { AuditEvent } from './event.ts'
+
+const validator = Compile(AuditEvent)
+
+/**
+ * The value as an audit event; nothing is converted, defaulted or removed.
+ * @throws SignetError AUDIT_EVENT_INVALID with the path of the first fault and what is allowed there, never the value
+ */
+export function checkAuditEvent(value: unknown): AuditEvent {
+  if (validator.Check(value)) return value
+  const [error] = validator.Errors(value)
+  const path = error === undefined || error.instancePath === '' ? '/' : error.instancePath
+  const allowed = error?.message ?? 'must be an audit event'
+  throw new SignetError('AUDIT_EVENT_INVALID', `the audit event at ${path}: ${allowed}`, { details: { path, allowed } })
+}

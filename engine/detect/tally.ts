@@ -1,0 +1,26 @@
+import type { FactName } from '#core/policy/decision.ts'
+
+/** More are not counted: no rule has use for the difference, and a decision's cache key holds the count. */
+export const MAX_COUNT = 1000
+
+/** Findings of one body. Mutable: one for each call of `detectFacts`. */
+export class Tally {
+  email = 0
+  iban = 0
+  payment_card = 0
+  phone = 0
+  national_id = 0
+  person_name = 0
+  /** One bit for each distinct field of a financial statement. */
+  financialFields = 0
+
+  count(name: FactName): number {
+    return Math.min(name === 'financial_statement' ? bitCount(this.financialFields) : this[name], MAX_COUNT)
+  }
+}
+
+function bitCount(bits: number): number {
+  let count = 0
+  for (let rest = bits; rest !== 0; rest &= rest - 1) count++
+  return count
+}

@@ -1,0 +1,159 @@
+import type { RuleOutcome } from '#core/policy/decision.ts'
+import type { CompiledModule, CompiledRule } from '#core/policy/manifest.ts'
+import { createWasmHost, WasmFault, type FaultKind, type WasmHost } from './host.ts'
+import { toOutcome, undecidable } from './outcome.ts'
+import { pathsMeet } from './paths.ts'
+import type { WasmModule } from './webassembly.ts'
+
+/** A rule that could not be evaluated, for logs and metrics. */
+export interface RuleFault {
+  rule: string
+  kind: FaultKind
+  reason: string
+}
+
+export interface RunnerOptions {
+  timeoutMs: number
+  maxMemoryMiB: number
+  /** First and longest pause of a rule that timed out, alone and by itself; doubles in between. */
+  backoffMs: { first: number; longest: number }
+  /** Monotonic milliseconds. */
+  now: () => number
+  onFault: (fault: RuleFault) => void
+}
+
+export interface RunResult {
+  outcomes: RuleOutcome[]
+  /** True when an outcome is due to a fault, a pause or the machine, so that the same input may be judged otherwise next time. */
+  faulted: boolean
+}
+
+interface LiveRule {
+  rule: CompiledRule
+  /** Id in outcomes. */
+  name: string
+  /** Times in a row that it timed out by itself. */
+  strikes: number
+  pausedUntil: number
+}
+
+/** Evaluates the rules of one module: all at once; when that fails, one by one, so that one rule's fault is its own. */
+export class ModuleRunner {
+  readonly #module: WasmModule
+  readonly #aggregate: string
+  readonly #rules: LiveRule[]
+  readonly #data: string
+  readonly #options: RunnerOptions
+  #host: WasmHost | null = null
+
+  /** Throws Error when the module cannot be run, or lacks an entrypoint. */
+  constructor(wasm: WasmModule, compiled: CompiledModule, data: string, options: RunnerOptions) {
+    this.#module = wasm
+    this.#aggregate = compiled.aggregate
+    this.#data = data
+    this.#options = options
+    this.#rules = compiled.rules
+      .filter((rule) => rule.mode !== 'off')
+      .map((rule) => ({ rule, name: outcomeName(compiled.scope, rule.id), strikes: 0, pausedUntil: -Infinity }))
+    const { entrypoints } = this.#liveHost()
+    for (const name of [compiled.aggregate, ...compiled.rules.map((rule) => rule.entrypoint)]) {
+      if (!entrypoints.has(name)) throw new Error(`the module ${compiled.path} has no entrypoint ${name}`)
+    }
+  }
+
+  /** `input`: JSON text. `unread`: paths below `input` that could not be determined. Takes at most three times `timeoutMs`. */
+  run(input: string, unread: readonly string[]): RunResult {
+    const now = this.#options.now()
+    const given = new Map<string, RuleOutcome>()
+    const wanted: LiveRule[] = []
+    let faulted = false
+    for (const live of this.#rules) {
+      const path = unread.find((candidate) => live.rule.reads.some((read) => pathsMeet(read, candidate)))
+      if (path !== undefined) given.set(live.name, undecidable(live.name, `${path || 'the input'} could not be determined`))
+      else if (live.pausedUntil > now) {
+        given.set(live.name, undecidable(live.name, 'paused after it did not finish in time'))
+        faulted = true
+      } else wanted.push(live)
+    }
+    if (wanted.length > 0) {
+      // A rule that timed out before is on probation: it runs alone until it finishes once.
+      const sound = this.#rules.every((live) => live.strikes === 0)
+      if (!sound || !this.#runAll(input, wanted, given)) {
+        this.#runEach(input, wanted, given)
+        faulted = true
+      }
+    }
+    const outcomes = this.#rules.map((live) => given.get(live.name) ?? undecidable(live.name, 'was not evaluated'))
+    return { outcomes, faulted }
+  }
+
+  close(): void {
+    this.#host = null
+  }
+
+  #runAll(input: string, wanted: readonly LiveRule[], given: Map<string, RuleOutcome>): boolean {
+    let decisions: Record<string, unknown>
+    try {
+      decisions = (this.#evaluate(this.#aggregate, input, this.#options.timeoutMs) ?? {}) as Record<string, unknown>
+    } catch (error) {
+      if (error instanceof WasmFault) return false
+      throw error
+    }
+    for (const { rule, name } of wanted) {
+      given.set(name, toOutcome(name, Object.hasOwn(decisions, rule.id) ? decisions[rule.id] : undefined))
+    }
+    return true
+  }
+
+  #runEach(input: string, wanted: readonly LiveRule[], given: Map<string, RuleOutcome>): void {
+    const { timeoutMs, now, onFault } = this.#options
+    const deadline = now() + 2 * timeoutMs
+    for (const live of wanted) {
+      const { name, rule } = live
+      const remainingMs = Math.floor(deadline - now())
+      if (remainingMs < 1) {
+        given.set(name, undecidable(name, 'not evaluated: other rules took the time'))
+        continue
+      }
+      const limitMs = Math.min(timeoutMs, remainingMs)
+      try {
+        given.set(name, toOutcome(name, this.#evaluate(rule.entrypoint, input, limitMs)))
+        live.strikes = 0
+      } catch (error) {
+        if (!(error instanceof WasmFault)) throw error
+        given.set(name, undecidable(name, `could not be evaluated: ${error.message}`))
+        if (error.kind === 'timeout' && limitMs === timeoutMs) this.#pause(live)
+        onFault({ rule: name, kind: error.kind, reason: error.message })
+      }
+    }
+  }
+
+  #pause(live: LiveRule): void {
+    const { first, longest } = this.#options.backoffMs
+    live.pausedUntil = this.#options.now() + Math.min(longest, first * 2 ** live.strikes)
+    live.strikes = Math.min(live.strikes + 1, 30)
+  }
+
+  #evaluate(entrypoint: string, input: string, timeoutMs: number): unknown {
+    const host = this.#liveHost()
+    try {
+      const value = host.evaluate(host.entrypoints.get(entrypoint)!, input, timeoutMs)
+      // wasm memory never shrinks: past three quarters of the maximum the instance is let go.
+      if (host.memoryBytes > this.#options.maxMemoryMiB * 0.75 * 1024 * 1024) this.#host = null
+      return value
+    } catch (error) {
+      this.#host = null
+      throw error
+    }
+  }
+
+  #liveHost(): WasmHost {
+    this.#host ??= createWasmHost(this.#module, { maxMemoryMiB: this.#options.maxMemoryMiB, data: this.#data })
+    return this.#host
+  }
+}
+
+/** A rule's id in outcomes: root rules by their id, a namespace's as `NAMESPACE/id`, so that none can take another's name. */
+export function outcomeName(scope: string, id: string): string {
+  return scope === 'root' ? id : `${scope.slice('namespace/'.length)}/${id}`
+}

@@ -1,0 +1,86 @@
+import { commitment, linkHash, NO_PREDECESSOR } from '#core/chain/link.ts'
+import { projectRecord, sealRecord, type RecordProjection } from '#core/audit/record.ts'
+import type { ActiveChainKey } from '#core/keyring/keyring.ts'
+import type { CarriedStamp } from './entry.ts'
+import type { Mark } from './keys.ts'
+import type { PlannedRecord } from './plan.ts'
+
+/** One event as it goes onto the wall: its link, its record, and its stamp if it carries one. Hashes are raw, 32 bytes. */
+export type ChainRow = {
+  readonly seq: number
+  readonly commitment: Buffer
+  readonly hash: Buffer
+  readonly previousHash: Buffer
+  readonly previousTraceHash: Buffer
+  readonly keyId: string
+  readonly traceHmac: Buffer
+  readonly receivedHmac: Buffer
+  readonly retentionClass: string
+  readonly nonce: Buffer
+  readonly bytes: Buffer
+  readonly projection: RecordProjection
+  readonly stamp: CarriedStamp | undefined
+}
+
+export type ChainContext = {
+  readonly tenant: string
+  readonly head: { readonly seq: number; readonly hash: Buffer }
+  /** Last link of each trace, by the hex of its mark. */
+  readonly traceHeads: ReadonlyMap<string, Buffer>
+  readonly key: ActiveChainKey
+  readonly mark: Mark
+  readonly at: Date
+  readonly randomBytes: (length: number) => Buffer
+}
+
+/** The only class until retention policies exist. */
+export const DEFAULT_RETENTION_CLASS = 'default'
+
+export function traceMark(mark: Mark, tenant: string, traceId: string): Buffer {
+  return mark('trace', tenant, traceId)
+}
+
+/** Numbers, seals and links planned records in their order, from the head on. */
+export function chainRecords(records: readonly PlannedRecord[], context: ChainContext): ChainRow[] {
+  const { tenant, key } = context
+  const receivedAt = context.at.toISOString()
+  const traceHeads = new Map(context.traceHeads)
+  let { seq, hash: previousHash } = context.head
+  return records.map((planned) => {
+    const record = {
+      v: 1 as const,
+      event: planned.event,
+      producer_id: planned.producerId,
+      received_at: receivedAt,
+      session: planned.session,
+      spool_seq: planned.spoolSeq,
+      stamp_hash: planned.stamp?.hash ?? null,
+    }
+    seq += 1
+    const nonce = context.randomBytes(32)
+    const bytes = sealRecord(record)
+    const traceHmac = traceMark(context.mark, tenant, planned.event.trace_id)
+    const trace = traceHmac.toString('hex')
+    const previousTraceHash = traceHeads.get(trace) ?? NO_PREDECESSOR
+    const committed = commitment(nonce, bytes)
+    const hash = linkHash({ key: key.secret, previousHash, previousTraceHash, commitment: committed, seq, tenant })
+    const row: ChainRow = {
+      seq,
+      commitment: committed,
+      hash,
+      previousHash,
+      previousTraceHash,
+      keyId: key.keyId,
+      traceHmac,
+      receivedHmac: planned.receivedHmac,
+      retentionClass: DEFAULT_RETENTION_CLASS,
+      nonce,
+      bytes,
+      projection: projectRecord(record),
+      stamp: planned.stamp,
+    }
+    traceHeads.set(trace, hash)
+    previousHash = hash
+    return row
+  })
+}

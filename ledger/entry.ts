@@ -1,0 +1,47 @@
+import type { AuditEvent } from '#core/audit/event.ts'
+import type { Ack, Checkpoint, Refusal, SessionClose } from '#core/audit/wire.ts'
+import type { ErrorCode } from '#core/error/codes.ts'
+
+/** Who is writing, as authenticated. */
+export type Producer = { readonly tenant: string; readonly producerId: string }
+
+/** A stamp that came with an event, checked to be that event's. */
+export type CarriedStamp = { readonly hash: string; readonly bytes: Buffer }
+
+/** A line that can be recorded as it is. `event.tenant` and `event.source` are already the authenticated ones. */
+export type EventEntry = {
+  readonly kind: 'event'
+  readonly line: number
+  readonly receivedDigest: Buffer
+  readonly session: string
+  readonly spoolSeq: number
+  readonly event: AuditEvent
+  readonly stamp: CarriedStamp | undefined
+}
+
+/** A line that never will be. Where it could be read that far, it says which position of which session it takes up. */
+export type RefusedEntry = {
+  readonly kind: 'refused'
+  readonly line: number
+  readonly receivedDigest: Buffer
+  readonly eventId: string | undefined
+  readonly position: { readonly session: string; readonly spoolSeq: number } | undefined
+  readonly code: ErrorCode
+  readonly detail: string
+}
+
+export type OpenEntry = { readonly kind: 'open'; readonly session: string; readonly software: string; readonly startedAt: string }
+export type CloseEntry = { readonly kind: 'close'; readonly session: string } & Pick<SessionClose, 'clean' | 'last_spool_seq'>
+
+export type Entry = EventEntry | RefusedEntry | OpenEntry | CloseEntry
+
+/** What a producer sent in one call; recorded, or not, in one transaction. */
+export type Batch = { readonly producer: Producer; readonly entries: readonly Entry[] }
+
+/** What became of it. `spoolHeads`: the highest position known of each session it touched. */
+export type BatchOutcome = {
+  readonly acks: Ack[]
+  readonly refused: Refusal[]
+  readonly checkpoint: Checkpoint
+  readonly spoolHeads: ReadonlyMap<string, number>
+}

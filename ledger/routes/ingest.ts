@@ -1,0 +1,127 @@
+import type { FastifyInstance, FastifyRequest } from 'fastify'
+import { Compile } from 'typebox/compile'
+import { signAck } from '#core/audit/acknowledgement.ts'
+import { MAX_BATCH_BYTES, SessionClose, SessionOpen, WIRE_VERSION, type SessionOpened } from '#core/audit/wire.ts'
+import { SignetError } from '#core/error/signet-error.ts'
+import { parseStrict } from '#core/json/strict.ts'
+import { isRealTimestamp } from '#core/time/timestamp.ts'
+import type { Authenticator } from '#runtime/identity/token.ts'
+import type { BatchOutcome } from '../entry.ts'
+import { readBatch } from '../intake.ts'
+import type { LedgerKeys } from '../keys.ts'
+import type { Sequencer } from '../sequencer.ts'
+import type { Sessions } from '../sessions.ts'
+import { producerOf, requireIdentity } from './identity.ts'
+
+export type IngestDeps = {
+  readonly authenticator: Authenticator
+  readonly keys: LedgerKeys
+  readonly sequencer: Sequencer
+  readonly sessions: Sessions
+  readonly clock: () => Date
+  readonly onRefused: (code: string) => void
+}
+
+/** Batches whose bodies may be in memory at the same time: 16 × 8 MiB. */
+const MAX_CONCURRENT_BATCHES = 16
+const MAX_SESSION_BYTES = 16 * 1024
+
+const openValidator = Compile(SessionOpen)
+const closeValidator = Compile(SessionClose)
+
+/** What producers call: sessions and events. */
+export function ingestRoutes(app: FastifyInstance, deps: IngestDeps): void {
+  const onRequest = requireIdentity(deps.authenticator, 'audit:write')
+  let underWay = 0
+
+  // The ledger signs over exact bytes: fastify must not parse, coerce or complete anything.
+  app.removeAllContentTypeParsers()
+  app.addContentTypeParser(
+    ['application/x-ndjson', 'application/json'],
+    { parseAs: 'buffer' },
+    (_request: FastifyRequest, body: Buffer, done: (error: Error | null, body?: Buffer) => void) => done(null, body),
+  )
+
+  app.post('/api/audit/ingest', {
+    bodyLimit: MAX_BATCH_BYTES,
+    onRequest: [
+      onRequest,
+      async (request) => {
+        refuseEncoding(request)
+        if (underWay >= MAX_CONCURRENT_BATCHES) throw new SignetError('LEDGER_BUSY', 'too many batches are under way; try again shortly')
+      },
+    ],
+    handler: async (request, reply) => {
+      underWay += 1
+      try {
+        const producer = producerOf(request)
+        const entries = await readBatch(bodyOf(request), producer)
+        const outcome = await deps.sequencer.append({ producer, entries })
+        deps.sessions.progressed(producer, outcome.spoolHeads)
+        for (const { code } of outcome.refused) deps.onRefused(code)
+        return await reply.type('application/json').send(JSON.stringify(signedAck(deps, producer.tenant, outcome)))
+      } finally {
+        underWay -= 1
+      }
+    },
+  })
+
+  app.post('/api/audit/sessions', {
+    bodyLimit: MAX_SESSION_BYTES,
+    onRequest,
+    handler: async (request, reply) => {
+      refuseEncoding(request)
+      const producer = producerOf(request)
+      const body = parseStrict(bodyOf(request))
+      if (!openValidator.Check(body)) throw invalid(openValidator.Errors(body)[0])
+      if (!isRealTimestamp(body.started_at)) throw new SignetError('REQUEST_INVALID', '/started_at is no moment of the calendar')
+      const { checkpoint } = await deps.sessions.open(producer, body)
+      const opened: SessionOpened = {
+        version: WIRE_VERSION,
+        session: body.session,
+        tenant: producer.tenant,
+        producer_id: producer.producerId,
+        checkpoint,
+      }
+      return reply.type('application/json').send(JSON.stringify(opened))
+    },
+  })
+
+  app.post<{ Params: { session: string } }>('/api/audit/sessions/:session/close', {
+    bodyLimit: MAX_SESSION_BYTES,
+    onRequest,
+    handler: async (request, reply) => {
+      refuseEncoding(request)
+      const producer = producerOf(request)
+      const { session } = request.params
+      if (!/^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/.test(session)) throw new SignetError('SESSION_UNKNOWN', 'a session id is a lowercase UUID')
+      const body = parseStrict(bodyOf(request))
+      if (!closeValidator.Check(body) || !Number.isSafeInteger(body.last_spool_seq)) throw invalid(closeValidator.Errors(body)[0])
+      const { checkpoint, recordedSpoolSeq } = await deps.sessions.close(producer, session, body)
+      const closed = { version: WIRE_VERSION, session, tenant: producer.tenant, recorded_spool_seq: recordedSpoolSeq, checkpoint }
+      return reply.type('application/json').send(JSON.stringify(closed))
+    },
+  })
+}
+
+function signedAck(deps: IngestDeps, tenant: string, outcome: BatchOutcome) {
+  const key = deps.keys.ackKey(deps.clock())
+  const { acks, refused, checkpoint } = outcome
+  return signAck({ version: WIRE_VERSION, tenant, acks, refused, checkpoint, key_id: key.keyId }, key)
+}
+
+function bodyOf(request: FastifyRequest): Buffer {
+  if (Buffer.isBuffer(request.body)) return request.body
+  throw new SignetError('REQUEST_INVALID', 'the request has no body')
+}
+
+function refuseEncoding(request: FastifyRequest): void {
+  const encoding = request.headers['content-encoding']
+  if (encoding !== undefined && encoding !== 'identity') {
+    throw new SignetError('REQUEST_INVALID', 'Content-Encoding is not accepted here; send the body as it is')
+  }
+}
+
+function invalid(fault: { instancePath: string; message: string } | undefined): SignetError {
+  return new SignetError('REQUEST_INVALID', `the body is not valid: ${fault?.instancePath || '/'} ${fault?.message ?? ''}`.trim())
+}

@@ -1,0 +1,69 @@
+import type { FastifyInstance } from 'fastify'
+import { openRecord } from '#core/audit/record.ts'
+import { commitment } from '#core/chain/link.ts'
+import { SignetError } from '#core/error/signet-error.ts'
+import type { Authenticator } from '#runtime/identity/token.ts'
+import { withTenant, type Pool } from '#runtime/postgres/transaction.ts'
+import { encodeCursor, parseLogsQuery } from '../query.ts'
+import { findStamp, findStampOfRequest, searchRecords, type FoundRow } from '../store/search.ts'
+import { requireIdentity, tenantOf } from './identity.ts'
+
+export type LogsDeps = { readonly authenticator: Authenticator; readonly wall: Pool }
+
+/** What auditors and proxies read: events, newest first, and whole stamps. */
+export function logsRoutes(app: FastifyInstance, deps: LogsDeps): void {
+  const onRequest = requireIdentity(deps.authenticator, 'audit:read')
+
+  app.get('/api/audit/logs', { onRequest }, async (request, reply) => {
+    const tenant = tenantOf(request)
+    const filter = parseLogsQuery(request.query)
+    const { rows, more } = await withTenant(deps.wall, tenant, (client) => searchRecords(client, tenant, filter), { readOnly: true })
+    const last = rows.at(-1)
+    const page = { items: rows.map(present), next_cursor: more && last !== undefined ? encodeCursor(last.seq) : null }
+    return reply.type('application/json').header('cache-control', 'no-store').send(JSON.stringify(page))
+  })
+
+  app.get<{ Params: { stampHash: string } }>('/api/audit/stamps/:stampHash', { onRequest }, async (request, reply) => {
+    const tenant = tenantOf(request)
+    const { stampHash } = request.params
+    const stamp = /^sha256:[0-9a-f]{64}$/.test(stampHash)
+      ? await withTenant(deps.wall, tenant, (client) => findStamp(client, tenant, stampHash), { readOnly: true })
+      : null
+    if (stamp === null) throw new SignetError('STAMP_MISSING', 'the ledger has no stamp of this hash for this tenant')
+    // A hash names one sequence of bytes for ever.
+    return reply.type('application/json').header('cache-control', 'private, max-age=31536000, immutable').send(stamp)
+  })
+
+  app.get<{ Params: { requestId: string } }>('/api/audit/requests/:requestId/stamp', { onRequest }, async (request, reply) => {
+    const tenant = tenantOf(request)
+    const { requestId } = request.params
+    const found = requestId.includes('\0')
+      ? null
+      : await withTenant(deps.wall, tenant, (client) => findStampOfRequest(client, tenant, requestId), { readOnly: true })
+    if (found === null) throw new SignetError('STAMP_MISSING', 'the ledger has no stamp of this request for this tenant')
+    return reply.type('application/json').header('compliance-stamp', found.hash).header('cache-control', 'no-store').send(found.stamp)
+  })
+}
+
+const hex = (bytes: Buffer | null): string | null => bytes?.toString('hex') ?? null
+
+/** An item of the list. `fault` where the record is not what the chain committed to; `GET /api/audit/verify` says more. */
+function present(row: FoundRow): Record<string, unknown> {
+  const link = {
+    seq: row.seq,
+    commitment: hex(row.commitment),
+    hash: hex(row.hash),
+    previous_hash: hex(row.previous_hash),
+    previous_trace_hash: hex(row.previous_trace_hash),
+    key_id: row.key_id,
+    nonce: row.nonce.toString('hex'),
+  }
+  const intact = row.commitment !== null && commitment(row.nonce, row.bytes).equals(row.commitment)
+  if (!intact) return { ...link, event: null, fault: row.commitment === null ? 'unlinked' : 'edit' }
+  try {
+    const { v: _, ...record } = openRecord(row.bytes)
+    return { ...link, ...record }
+  } catch {
+    return { ...link, event: null, fault: 'unreadable' }
+  }
+}

@@ -1,0 +1,164 @@
+import type { Checkpoint } from '#core/audit/wire.ts'
+import { SignetError } from '#core/error/signet-error.ts'
+import { retryConflicts, unavailable, withTenant, type Client, type Pool } from '#runtime/postgres/transaction.ts'
+import { chainRecords, traceMark, type ChainRow } from './chain.ts'
+import type { Batch, BatchOutcome } from './entry.ts'
+import type { LedgerKeys } from './keys.ts'
+import { planAppend, type Plan, type PlannedBatch, type PlannedRecord } from './plan.ts'
+import { firstLookup, secondLookup } from './suspicion.ts'
+import { findEvents, findPositions, findSessions, findTraceHeads, insertRows, lockChain, readHead, type Head } from './store/wall.ts'
+
+export type Sequencer = {
+  /**
+   * Records a batch: one transaction, together with batches of the same tenant that wait at the same time. When it resolves, all of it
+   * is durable; sending the same batch again changes nothing.
+   * @throws SignetError LEDGER_BUSY (too much is waiting), DATABASE_UNAVAILABLE; nothing is known to be recorded then
+   */
+  append(batch: Batch): Promise<BatchOutcome>
+  /** Resolves when nothing is under way any more. */
+  idle(): Promise<void>
+}
+
+export type SequencerDeps = {
+  readonly wall: Pool
+  readonly keys: LedgerKeys
+  readonly clock: () => Date
+  readonly randomBytes: (length: number) => Buffer
+  readonly onAppended?: (records: number, durationMs: number) => void
+}
+
+/** Entries of all tenants that may wait: at some 4 KiB each, 100 MiB. */
+const MAX_WAITING_ENTRIES = 25_000
+/** Entries that go into one transaction, unless a single batch has more. */
+const MAX_GROUP_ENTRIES = 2_000
+
+type Waiting = { batch: Batch; resolve: (outcome: BatchOutcome) => void; reject: (error: unknown) => void }
+
+export function createSequencer(deps: SequencerDeps): Sequencer {
+  const queues = new Map<string, Waiting[]>()
+  const running = new Map<string, Promise<void>>()
+  let waitingEntries = 0
+
+  /** Works one tenant's queue off, a group at a time; other tenants go on beside it. */
+  async function drain(tenant: string, queue: Waiting[]): Promise<void> {
+    while (queue.length > 0) {
+      const group = takeGroup(queue)
+      await settle(tenant, group)
+      for (const { batch } of group) waitingEntries -= weight(batch)
+    }
+    queues.delete(tenant)
+    running.delete(tenant)
+  }
+
+  async function settle(tenant: string, group: Waiting[]): Promise<void> {
+    try {
+      const outcomes = await appendGroup(deps, tenant, group.map(({ batch }) => batch))
+      group.forEach(({ resolve }, index) => {
+        const outcome = outcomes[index]
+        if (outcome !== undefined) resolve(outcome)
+      })
+    } catch (error) {
+      // What one batch did to the transaction must not take the others with it; a database that is away does it to all alike.
+      if (group.length > 1 && unavailable(error) === null) for (const one of group) await settle(tenant, [one])
+      else for (const { reject } of group) reject(error)
+    }
+  }
+
+  return {
+    append(batch) {
+      if (waitingEntries > 0 && waitingEntries + weight(batch) > MAX_WAITING_ENTRIES) {
+        return Promise.reject(new SignetError('LEDGER_BUSY', 'too many events are waiting to be recorded; try again shortly'))
+      }
+      waitingEntries += weight(batch)
+      const { tenant } = batch.producer
+      return new Promise((resolve, reject) => {
+        const queue = queues.get(tenant) ?? []
+        queue.push({ batch, resolve, reject })
+        if (running.has(tenant)) return
+        queues.set(tenant, queue)
+        running.set(tenant, drain(tenant, queue))
+      })
+    },
+    async idle() {
+      while (running.size > 0) await Promise.all(running.values())
+    },
+  }
+}
+
+function takeGroup(queue: Waiting[]): Waiting[] {
+  const group: Waiting[] = []
+  for (let entries = 0; queue[0] !== undefined; ) {
+    entries += weight(queue[0].batch)
+    if (group.length > 0 && entries > MAX_GROUP_ENTRIES) break
+    group.push(queue[0])
+    queue.shift()
+  }
+  return group
+}
+
+function weight(batch: Batch): number {
+  return Math.max(1, batch.entries.length)
+}
+
+async function appendGroup(deps: SequencerDeps, tenant: string, batches: Batch[]): Promise<BatchOutcome[]> {
+  const startedAt = performance.now()
+  // The whole transaction is derived anew from the wall each time: an attempt that was rolled back leaves nothing behind.
+  const outcomes = await retryConflicts(3, () =>
+    withTenant(deps.wall, tenant, async (client) => {
+      await lockChain(client, tenant)
+      const at = deps.clock()
+      const plan = await gatherAndPlan(deps, client, tenant, batches, at)
+      const head = await readHead(client, tenant)
+      const rows = await append(deps, client, tenant, plan.records, head, at)
+      return { rows: rows.length, outcomes: conclude(tenant, plan, rows, head, at) }
+    }),
+  )
+  deps.onAppended?.(outcomes.rows, performance.now() - startedAt)
+  return outcomes.outcomes
+}
+
+async function gatherAndPlan(deps: SequencerDeps, client: Client, tenant: string, batches: Batch[], at: Date): Promise<Plan> {
+  const { mark } = deps.keys
+  const first = firstLookup(batches, at, mark)
+  const known = first.eventIds.size > 0 ? await findEvents(client, tenant, first.eventIds) : new Map()
+  const sessions = first.sessions.size > 0 ? await findSessions(client, tenant, first.sessions) : new Map()
+  const second = secondLookup(batches, { known, sessions }, at, mark)
+  const taken = second.positions.size > 0 ? await findPositions(client, tenant, second.positions) : new Set<string>()
+  const refusals = second.eventIds.size > 0 ? await findEvents(client, tenant, second.eventIds) : []
+  return planAppend(batches, { known: new Map([...known, ...refusals]), sessions, taken }, at, mark)
+}
+
+async function append(
+  deps: SequencerDeps,
+  client: Client,
+  tenant: string,
+  records: readonly PlannedRecord[],
+  head: Head,
+  at: Date,
+): Promise<ChainRow[]> {
+  if (records.length === 0) return []
+  const { mark } = deps.keys
+  const key = deps.keys.activeChainKey(at)
+  const traces = new Set(records.map((record) => record.event.trace_id))
+  const traceHeads = await findTraceHeads(client, tenant, [...traces].map((trace) => traceMark(mark, tenant, trace)))
+  const rows = chainRecords(records, { tenant, head, traceHeads, key, mark, at, randomBytes: deps.randomBytes })
+  await insertRows(client, tenant, rows)
+  return rows
+}
+
+/** Fills in where in the chain everything went. */
+function conclude(tenant: string, plan: Plan, rows: readonly ChainRow[], head: Head, at: Date): BatchOutcome[] {
+  const rowOf = new Map(plan.records.map((record, index) => [record, rows[index]]))
+  const last = rows.at(-1) ?? head
+  const checkpoint: Checkpoint = { tenant, seq: last.seq, hash: last.hash.toString('hex'), timestamp_utc: at.toISOString() }
+  return plan.batches.map((batch: PlannedBatch) => ({
+    acks: batch.acks.map(({ at: place, ...ack }) => {
+      const row = 'seq' in place ? place : rowOf.get(place)
+      if (row === undefined) throw new SignetError('INTERNAL', `event ${ack.event_id} was planned and not chained`)
+      return { ...ack, commitment: row.commitment.toString('hex'), seq: row.seq }
+    }),
+    refused: batch.refused,
+    checkpoint,
+    spoolHeads: batch.spoolHeads,
+  }))
+}

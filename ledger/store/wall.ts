@@ -1,0 +1,147 @@
+import { NO_PREDECESSOR } from '#core/chain/link.ts'
+import type { Client } from '#runtime/postgres/transaction.ts'
+import type { KnownEvent, KnownSession } from '../plan.ts'
+import type { ChainRow } from '../chain.ts'
+
+export type Head = { readonly seq: number; readonly hash: Buffer }
+export const EMPTY_HEAD: Head = { seq: 0, hash: NO_PREDECESSOR }
+
+/**
+ * Waits for the tenant's chain and holds it to the end of the transaction: numbers and predecessors read after this are the last.
+ * Takes a key of its own per chain; two chains that share one by chance wait for each other, nothing more.
+ */
+export async function lockChain(client: Client, tenant: string): Promise<void> {
+  await client.query("SELECT pg_advisory_xact_lock(hashtextextended('signet.chain:' || $1, 0))", [tenant])
+}
+
+export async function readHead(client: Client, tenant: string): Promise<Head> {
+  const { rows } = await client.query<{ seq: string; hash: Buffer }>(
+    'SELECT seq, hash FROM signet.links WHERE tenant = $1 ORDER BY seq DESC LIMIT 1',
+    [tenant],
+  )
+  const [row] = rows
+  return row === undefined ? EMPTY_HEAD : { seq: Number(row.seq), hash: row.hash }
+}
+
+export async function findEvents(client: Client, tenant: string, eventIds: Iterable<string>): Promise<Map<string, KnownEvent>> {
+  const { rows } = await client.query<{ event_id: string; seq: string; commitment: Buffer; received_hmac: Buffer }>(
+    'SELECT event_id, seq, commitment, received_hmac FROM signet.links WHERE tenant = $1 AND event_id = ANY($2::uuid[])',
+    [tenant, [...eventIds]],
+  )
+  return new Map(
+    rows.map((row) => [row.event_id, { seq: Number(row.seq), commitment: row.commitment, receivedHmac: row.received_hmac }]),
+  )
+}
+
+export async function findSessions(client: Client, tenant: string, sessions: Iterable<string>): Promise<Map<string, KnownSession>> {
+  const { rows } = await client.query<{ session: string; spool_seq: string; producer_id: string }>(
+    `SELECT s.session, r.spool_seq, r.producer_id
+       FROM unnest($2::uuid[]) AS s(session)
+       JOIN LATERAL (SELECT spool_seq, producer_id FROM signet.records
+                      WHERE tenant = $1 AND session = s.session AND spool_seq IS NOT NULL
+                      ORDER BY spool_seq DESC LIMIT 1) AS r ON true`,
+    [tenant, [...sessions]],
+  )
+  return new Map(rows.map((row) => [row.session, { producerId: row.producer_id, spoolHead: Number(row.spool_seq) }]))
+}
+
+export async function findPositions(
+  client: Client,
+  tenant: string,
+  positions: ReadonlyMap<string, { session: string; spoolSeq: number }>,
+): Promise<Set<string>> {
+  const places = [...positions.values()]
+  const { rows } = await client.query<{ session: string; spool_seq: string }>(
+    `SELECT r.session, r.spool_seq
+       FROM unnest($2::uuid[], $3::bigint[]) AS p(session, spool_seq)
+       JOIN signet.records r ON r.tenant = $1 AND r.session = p.session AND r.spool_seq = p.spool_seq`,
+    [tenant, places.map((place) => place.session), places.map((place) => place.spoolSeq)],
+  )
+  return new Set(rows.map((row) => `${row.session}/${row.spool_seq}`))
+}
+
+/** The last link of each trace, by the hex of its mark. */
+export async function findTraceHeads(client: Client, tenant: string, traceHmacs: Iterable<Buffer>): Promise<Map<string, Buffer>> {
+  const { rows } = await client.query<{ trace_hmac: Buffer; hash: Buffer }>(
+    `SELECT t.trace_hmac, l.hash
+       FROM unnest($2::bytea[]) AS t(trace_hmac)
+       JOIN LATERAL (SELECT hash FROM signet.links WHERE tenant = $1 AND trace_hmac = t.trace_hmac ORDER BY seq DESC LIMIT 1) AS l ON true`,
+    [tenant, [...traceHmacs]],
+  )
+  return new Map(rows.map((row) => [row.trace_hmac.toString('hex'), row.hash]))
+}
+
+type Column = readonly [name: string, type: string, value: (row: ChainRow) => unknown]
+
+const LINK_COLUMNS: readonly Column[] = [
+  ['seq', 'bigint', (row) => row.seq],
+  ['event_id', 'uuid', (row) => row.projection.event_id],
+  ['commitment', 'bytea', (row) => row.commitment],
+  ['hash', 'bytea', (row) => row.hash],
+  ['previous_hash', 'bytea', (row) => row.previousHash],
+  ['previous_trace_hash', 'bytea', (row) => row.previousTraceHash],
+  ['key_id', 'text', (row) => row.keyId],
+  ['trace_hmac', 'bytea', (row) => row.traceHmac],
+  ['received_hmac', 'bytea', (row) => row.receivedHmac],
+  ['retention_class', 'text', (row) => row.retentionClass],
+  ['month', 'date', (row) => row.projection.month],
+  ['appended_at', 'timestamptz', (row) => row.projection.received_at],
+]
+const RECORD_COLUMNS: readonly Column[] = [
+  ['seq', 'bigint', (row) => row.seq],
+  ['retention_class', 'text', (row) => row.retentionClass],
+  ['month', 'date', (row) => row.projection.month],
+  ['nonce', 'bytea', (row) => row.nonce],
+  ['bytes', 'bytea', (row) => row.bytes],
+  ['"timestamp"', 'timestamptz', (row) => row.projection.timestamp],
+  ['received_at', 'timestamptz', (row) => row.projection.received_at],
+  ['event_id', 'uuid', (row) => row.projection.event_id],
+  ['event_type', 'text', (row) => row.projection.event_type],
+  ['actor', 'text', (row) => row.projection.actor],
+  ['action', 'text', (row) => row.projection.action],
+  ['resource', 'text', (row) => row.projection.resource],
+  ['resource_type', 'text', (row) => row.projection.resource_type],
+  ['resource_id', 'text', (row) => row.projection.resource_id],
+  ['stage', 'text', (row) => row.projection.stage],
+  ['outcome', 'text', (row) => row.projection.outcome],
+  ['trace_id', 'text', (row) => row.projection.trace_id],
+  ['request_id', 'text', (row) => row.projection.request_id],
+  ['session', 'uuid', (row) => row.projection.session],
+  ['spool_seq', 'bigint', (row) => row.projection.spool_seq],
+  ['producer_id', 'text', (row) => row.projection.producer_id],
+  ['region', 'text', (row) => row.projection.region],
+  ['data_domain', 'text', (row) => row.projection.data_domain],
+  ['stamp_hash', 'text', (row) => row.projection.stamp_hash],
+]
+const STAMP_COLUMNS: readonly Column[] = [
+  ['seq', 'bigint', (row) => row.seq],
+  ['stamp_hash', 'text', (row) => row.stamp?.hash],
+  ['trace_id', 'text', (row) => row.projection.trace_id],
+  ['request_id', 'text', (row) => row.projection.request_id],
+  ['retention_class', 'text', (row) => row.retentionClass],
+  ['stamp', 'bytea', (row) => row.stamp?.bytes],
+]
+
+function insertSql(table: string, columns: readonly Column[]): string {
+  const names = columns.map(([name]) => name).join(', ')
+  const arrays = columns.map(([, type], index) => `$${index + 2}::${type}[]`).join(', ')
+  return `INSERT INTO signet.${table} (tenant, ${names}) SELECT $1, * FROM unnest(${arrays})`
+}
+const INSERT_LINKS = insertSql('links', LINK_COLUMNS)
+const INSERT_RECORDS = insertSql('records', RECORD_COLUMNS)
+// The same stamp again (its event was decided, then completed) is the same bytes: the first one stays.
+const INSERT_STAMPS = `${insertSql('compliance_stamps', STAMP_COLUMNS)} ON CONFLICT (tenant, stamp_hash) DO NOTHING`
+
+/** One statement a table, whatever the number of rows. */
+export async function insertRows(client: Client, tenant: string, rows: readonly ChainRow[]): Promise<void> {
+  const values = (columns: readonly Column[], of: readonly ChainRow[]): unknown[] => [
+    tenant,
+    ...columns.map(([, , value]) => of.map((row) => value(row))),
+  ]
+  await client.query({ name: 'insert-links', text: INSERT_LINKS, values: values(LINK_COLUMNS, rows) })
+  await client.query({ name: 'insert-records', text: INSERT_RECORDS, values: values(RECORD_COLUMNS, rows) })
+  const stamped = rows.filter((row) => row.stamp !== undefined)
+  if (stamped.length > 0) {
+    await client.query({ name: 'insert-stamps', text: INSERT_STAMPS, values: values(STAMP_COLUMNS, stamped) })
+  }
+}

@@ -1,0 +1,96 @@
+import type { IncomingHttpHeaders } from 'node:http'
+import {
+  SELECTED_REQUEST_HEADERS,
+  SELECTED_RESPONSE_HEADERS,
+  type DecisionInput,
+} from '#core/policy/decision.ts'
+import type { ExchangeContext } from '../exchange/context.ts'
+import type { DeclaredLineage } from '../lineage.ts'
+import type { Inspection } from './inspect.ts'
+
+/** An upstream answer about to leave. */
+export type Answer = {
+  readonly status: number
+  readonly mediaType: string
+  readonly headers: IncomingHttpHeaders
+  readonly lineage: DeclaredLineage
+}
+
+export type Workload = { readonly producerId: string; readonly namespace: string; readonly region: string | null }
+
+function selected(headers: IncomingHttpHeaders, names: readonly string[]): Record<string, string> {
+  const out: Record<string, string> = {}
+  for (const name of names) {
+    const value = headers[name]
+    if (value !== undefined) out[name] = String(value).slice(0, 1024)
+  }
+  return out
+}
+
+/** Puts together `input` of the rules at stage `egress`: facts only, no judgement. `payloadDigest` is null where it is not known yet. */
+export function gatherInput(
+  context: ExchangeContext,
+  answer: Answer,
+  inspection: Inspection,
+  size: number | null,
+  payloadDigest: string | null,
+  workload: Workload,
+  nowMs: number,
+): DecisionInput {
+  const { policy } = context
+  const route = policy.routes.match(context.method, context.path)
+  const { lineage } = answer
+  const input: DecisionInput = {
+    stage: 'egress',
+    tenant: context.tenant,
+    channel: context.channel,
+    request: {
+      method: context.method,
+      path: context.path,
+      path_template: route?.template ?? null,
+      headers: selected(context.headers, SELECTED_REQUEST_HEADERS),
+      caller: { subject: context.caller.subject, roles: [...context.caller.roles], region: context.caller.region },
+    },
+    response: {
+      status: answer.status,
+      media_type: answer.mediaType,
+      size,
+      headers: selected(answer.headers, SELECTED_RESPONSE_HEADERS),
+      upstream_stamp: inspection.upstreamStamp,
+      facts: inspection.facts,
+    },
+    route: route === null ? null : routeFacts(route),
+    lineage: {
+      source_assets: [...lineage.sourceAssets],
+      transformations: [...lineage.transformations],
+    },
+    workload: { producer_id: workload.producerId, namespace: workload.namespace, region: workload.region },
+    approvals:
+      route === null
+        ? []
+        : policy.approvals.match({
+            template: route.template,
+            channel: context.channel,
+            version: lineage.artifactVersion,
+            digest: payloadDigest,
+            nowMs,
+          }),
+  }
+  if (lineage.modelVersion !== undefined) input.lineage.model_version = lineage.modelVersion
+  if (lineage.inputHash !== undefined) input.lineage.input_hash = lineage.inputHash
+  if (lineage.classification !== undefined) input.lineage.declared_classification = lineage.classification
+  if (lineage.artifactVersion !== undefined) input.lineage.artifact_version = lineage.artifactVersion
+  return input
+}
+
+function routeFacts(route: {
+  classification?: NonNullable<DecisionInput['route']>['classification']
+  regulations?: string[]
+  regions?: string[]
+}): DecisionInput['route'] {
+  const facts: NonNullable<DecisionInput['route']> = {}
+  if (route.classification !== undefined) facts.classification = route.classification
+  if (route.regulations !== undefined) facts.regulations = route.regulations
+  if (route.regions !== undefined) facts.regions = route.regions
+  return facts
+}

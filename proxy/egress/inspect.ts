@@ -1,0 +1,173 @@
+import { brotliDecompress, gunzip, inflate, zstdDecompress } from 'node:zlib'
+import { promisify } from 'node:util'
+import { SignetError } from '#core/error/signet-error.ts'
+import type { Fact, FactName } from '#core/policy/decision.ts'
+import { scanStructure, type StructureScan } from '#core/json/scan.ts'
+import { parseStrict } from '#core/json/strict.ts'
+import { stripComplianceMembers, extractStamp } from '#core/stamp/splice.ts'
+import type { VerifiedStamp } from '#core/stamp/verify.ts'
+import { detectFacts } from '#engine/detect/detect.ts'
+import { isJson } from '../http/media-type.ts'
+import type { Policy } from '../policy/policy.ts'
+
+/** What the body of an answer is found to be, before any rule judges it. */
+export type Inspection = {
+  /** The content to stamp: decoded, and without whatever stood in the place of a stamp. */
+  readonly payload: Buffer
+  /** Where to splice, for a JSON object. */
+  readonly object: { readonly closeBrace: number; readonly isEmpty: boolean } | null
+  readonly upstreamStamp: 'none' | 'verified' | 'forged'
+  readonly verified: VerifiedStamp | null
+  readonly facts: Partial<Record<FactName, Fact>>
+  /** The exact bytes of a strictly parsed JSON body, where a rule reads it. */
+  readonly body: Buffer | undefined
+  /** Dotted paths below `input` that could not be determined. */
+  readonly undecidable: readonly string[]
+}
+
+export type StampCheck = (stampBytes: Buffer, payload: Buffer) => VerifiedStamp | null
+
+const NO_BODY = Buffer.alloc(0)
+const NOTHING: readonly string[] = []
+
+/** A message without content (HEAD, 204, 304): every detector is decidable, as there is nothing to read. */
+export function inspectNothing(policy: Policy): Inspection {
+  return {
+    payload: NO_BODY,
+    object: null,
+    upstreamStamp: 'none',
+    verified: null,
+    facts: absentFacts(policy.wantedFacts),
+    body: undefined,
+    undecidable: NOTHING,
+  }
+}
+
+/** A body that is not read to its end before the first byte leaves: facts only where no detector would read it anyway. */
+export function inspectUnread(policy: Policy, mediaType: string): Inspection {
+  const { facts, undecidable } = detectFacts(NO_BODY, mediaType, policy.wantedFacts)
+  const found = Object.entries(facts) as [FactName, Fact][]
+  const unread = found.filter(([, fact]) => fact.applicable).map(([name]) => name)
+  const paths = [...undecidable, ...unread].map((name) => `response.facts.${name}`)
+  if (policy.readsBody) paths.push('response.body')
+  if (isJson(mediaType)) paths.push('response.upstream_stamp')
+  return {
+    payload: NO_BODY,
+    object: null,
+    upstreamStamp: 'none',
+    verified: null,
+    facts: Object.fromEntries(found.filter(([, fact]) => !fact.applicable)),
+    body: undefined,
+    undecidable: paths,
+  }
+}
+
+/** A whole body, its Content-Encoding already removed. */
+export function inspectBody(content: Buffer, mediaType: string, policy: Policy, checkStamp: StampCheck): Inspection {
+  if (content.length === 0 && !isJson(mediaType)) return inspectNothing(policy)
+  let payload = content
+  let scan: StructureScan | null = null
+  let upstreamStamp: Inspection['upstreamStamp'] = 'none'
+  let verified: VerifiedStamp | null = null
+  const undecidable: string[] = []
+
+  if (isJson(mediaType)) {
+    scan = scanOrNull(content)
+    if (scan === null) {
+      // Broken JSON has no members, but a lenient reader may find a stamp in it all the same.
+      upstreamStamp = mayHoldStamp(content) ? 'forged' : 'none'
+    } else if (scan.complianceMembers > 0) {
+      verified = verifyEmbedded(content, checkStamp)
+      upstreamStamp = verified === null ? 'forged' : 'verified'
+      payload = stripComplianceMembers(content)
+      scan = scanOrNull(payload)
+    }
+  }
+
+  const found = detectFacts(payload, mediaType, policy.wantedFacts)
+  for (const name of found.undecidable) undecidable.push(`response.facts.${name}`)
+
+  let body: Buffer | undefined
+  if (policy.readsBody) {
+    if (isJson(mediaType) && scan !== null && isStrict(payload)) body = payload
+    else undecidable.push('response.body')
+  }
+  return {
+    payload,
+    object: scan !== null && scan.kind === 'object' ? { closeBrace: scan.closeBrace, isEmpty: scan.isEmpty } : null,
+    upstreamStamp,
+    verified,
+    facts: found.facts,
+    body,
+    undecidable,
+  }
+}
+
+function absentFacts(wanted: ReadonlySet<FactName>): Partial<Record<FactName, Fact>> {
+  const facts: Partial<Record<FactName, Fact>> = {}
+  for (const name of wanted) facts[name] = { applicable: false, count: 0 }
+  return facts
+}
+
+function scanOrNull(content: Buffer): StructureScan | null {
+  try {
+    return scanStructure(content)
+  } catch (error) {
+    if (error instanceof SignetError) return null
+    throw error
+  }
+}
+
+function isStrict(payload: Buffer): boolean {
+  try {
+    parseStrict(payload)
+    return true
+  } catch (error) {
+    if (error instanceof SignetError) return false
+    throw error
+  }
+}
+
+function verifyEmbedded(content: Buffer, checkStamp: StampCheck): VerifiedStamp | null {
+  try {
+    const embedded = extractStamp(content)
+    return embedded === null ? null : checkStamp(embedded.stampBytes, embedded.payload)
+  } catch (error) {
+    if (error instanceof SignetError) return null
+    throw error
+  }
+}
+
+function mayHoldStamp(content: Buffer): boolean {
+  const text = content.toString('latin1')
+  return text.includes('compliance') || text.includes('\\u')
+}
+
+const decoders = {
+  gzip: promisify(gunzip),
+  'x-gzip': promisify(gunzip),
+  deflate: promisify(inflate),
+  br: promisify(brotliDecompress),
+  zstd: promisify(zstdDecompress),
+} as const
+
+/**
+ * Removes the Content-Encoding of an upstream that sent one although asked for `identity` (RFC 9110 §8.4). Throws
+ * UPSTREAM_INVALID for an unknown or damaged encoding and for content past `maxBytes`: what cannot be read cannot leave.
+ */
+export async function decodeContent(content: Buffer, contentEncoding: string, maxBytes: number): Promise<Buffer> {
+  let decoded = content
+  const encodings = contentEncoding.split(',').map((name) => name.trim().toLowerCase()).filter((name) => name !== '' && name !== 'identity')
+  if (encodings.length > 2) throw new SignetError('UPSTREAM_INVALID', `The service nested ${encodings.length} content encodings; at most 2 are decoded`)
+  for (const name of encodings.reverse()) {
+    if (!Object.hasOwn(decoders, name)) {
+      throw new SignetError('UPSTREAM_INVALID', `The service answered with the content encoding «${name.slice(0, 32)}», which cannot be inspected`)
+    }
+    try {
+      decoded = await decoders[name as keyof typeof decoders](decoded, { maxOutputLength: maxBytes })
+    } catch (cause) {
+      throw new SignetError('UPSTREAM_INVALID', `The service's ${name} content is damaged or larger than ${maxBytes} bytes when decoded`, { cause })
+    }
+  }
+  return decoded
+}

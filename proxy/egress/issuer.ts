@@ -1,0 +1,121 @@
+import type { Judgement } from '#core/policy/join.ts'
+import { formatStampHeader } from '#core/stamp/header.ts'
+import type { Canonicalization, StampClaims } from '#core/stamp/schema.ts'
+import { signStamp, type SignedStamp } from '#core/stamp/sign.ts'
+import type { ExchangeContext } from '../exchange/context.ts'
+import type { StampKeys } from '../keys.ts'
+import type { ProxyMetrics } from '../metrics.ts'
+import type { StampStore } from '../stamps/store.ts'
+import type { Answer } from './gather.ts'
+import type { Inspection } from './inspect.ts'
+import type { DecisionRecorder } from './recorder.ts'
+
+/** Digest and length of what is stamped, in the form that `canonicalization` names. */
+export type Payload = { readonly digest: Buffer; readonly length: number; readonly canonicalization: Canonicalization }
+
+/** Issues stamps: claims from the judgement and the lineage, signature, audit event, store. In that order: a stamp that is not audited does not exist. */
+export class StampIssuer {
+  readonly #keys: StampKeys
+  readonly #recorder: DecisionRecorder
+  readonly #store: StampStore
+  readonly #metrics: ProxyMetrics
+  readonly #newEventId: () => string
+  readonly #publicBaseUrl: string
+  readonly #headerMaxBytes: number
+
+  constructor(deps: {
+    keys: StampKeys
+    recorder: DecisionRecorder
+    store: StampStore
+    metrics: ProxyMetrics
+    newEventId: () => string
+    publicBaseUrl: string | null
+    headerMaxBytes: number
+  }) {
+    this.#keys = deps.keys
+    this.#recorder = deps.recorder
+    this.#store = deps.store
+    this.#metrics = deps.metrics
+    this.#newEventId = deps.newEventId
+    this.#publicBaseUrl = deps.publicBaseUrl ?? ''
+    this.#headerMaxBytes = deps.headerMaxBytes
+  }
+
+  /** Throws PROXY_NOT_READY where no key is valid: asked before the first byte of a stream leaves. */
+  requireKey(nowMs: number): void {
+    this.#keys.active(nowMs)
+  }
+
+  /** `size`: the payload's length as the event shows it. The event's id is the stamp's decision id. */
+  issue(context: ExchangeContext, answer: Answer, judgement: Judgement, inspection: Inspection, payload: Payload, nowMs: number): SignedStamp {
+    const eventId = this.#newEventId()
+    const signed = signStamp({
+      claims: claimsOf(context, answer, judgement, inspection, eventId, nowMs),
+      canonicalization: payload.canonicalization,
+      payloadDigest: payload.digest,
+      payloadLength: payload.length,
+      key: this.#keys.active(nowMs),
+    })
+    this.#recorder.record(
+      context,
+      answer,
+      judgement,
+      { eventId, eventType: 'egress.completed', action: 'stamp', payloadLength: payload.length, stampHash: signed.hash },
+      signed.jcs,
+    )
+    this.#store.add(context.requestId, { jcs: signed.jcs, hash: signed.hash, channel: context.channel, tenant: context.tenant })
+    this.#metrics.stampsIssued.inc({ tenant: context.tenant })
+    return signed
+  }
+
+  /** The `Compliance-Stamp` value: the hash alone where the body holds the stamp, or where the stamp is past the header budget. */
+  header(signed: SignedStamp, embedded: boolean): string {
+    if (embedded) return formatStampHeader(signed.hash, null)
+    const whole = formatStampHeader(signed.hash, signed.jcs)
+    return whole.length <= this.#headerMaxBytes ? whole : formatStampHeader(signed.hash, null)
+  }
+
+  link(hash: string): string {
+    return `<${this.#publicBaseUrl}/.well-known/signet/stamps/${hash}>; rel="describedby"`
+  }
+
+  requestLink(requestId: string): string {
+    return `<${this.#publicBaseUrl}/.well-known/signet/requests/${requestId}>; rel="describedby"`
+  }
+}
+
+function claimsOf(context: ExchangeContext, answer: Answer, judgement: Judgement, inspection: Inspection, decisionId: string, nowMs: number): StampClaims {
+  const { lineage } = answer
+  const replaced = inspection.verified
+  // Never before what it derives from, even when that clock is ahead of ours.
+  const upstreamMs = Math.max(
+    lineage.timestampUtc === undefined ? 0 : Date.parse(lineage.timestampUtc),
+    replaced === null ? 0 : Date.parse(replaced.stamp.timestamp_utc),
+  )
+  const data_lineage: StampClaims['data_lineage'] = {
+    producer_id: context.producerId,
+    source_assets: replaced === null ? [...lineage.sourceAssets] : [...lineage.sourceAssets, `urn:signet:stamp@${replaced.hash}`],
+    transformations: [...lineage.transformations],
+    request_id: context.requestId,
+    trace_id: context.traceId,
+  }
+  if (lineage.modelVersion !== undefined) data_lineage.model_version = lineage.modelVersion
+  if (lineage.inputHash !== undefined) data_lineage.input_hash = lineage.inputHash
+  return {
+    stamp_version: 'v1',
+    timestamp_utc: new Date(Math.max(nowMs, upstreamMs)).toISOString(),
+    data_classification: judgement.classification,
+    regulatory_compliance: [...judgement.regulations],
+    approval_status: judgement.approvalStatus,
+    data_lineage,
+    subject: {
+      tenant: context.tenant,
+      method: context.method,
+      target_digest: context.targetDigest,
+      status: answer.status,
+      media_type: answer.mediaType,
+      channel: context.channel,
+    },
+    policy: { bundle_revision: context.policy.revision, decision_id: decisionId },
+  }
+}

@@ -1,0 +1,229 @@
+import { createHash } from 'node:crypto'
+import type { Logger } from 'pino'
+import { formatDigest } from '#core/crypto/digest.ts'
+import { SignetError } from '#core/error/signet-error.ts'
+import type { Judgement } from '#core/policy/join.ts'
+import { jcsPayload } from '#core/stamp/payload.ts'
+import { embedStamp } from '#core/stamp/splice.ts'
+import { isSafe, type ExchangeContext } from '../exchange/context.ts'
+import { outgoingETag } from '../http/etag.ts'
+import { forbidsTransform, stampedResponseHeaders, transparentResponseHeaders, type ResponseRewrite } from '../http/headers.ts'
+import type { ProxyMetrics } from '../metrics.ts'
+import { gatherInput, type Answer, type Workload } from './gather.ts'
+import type { Inspection } from './inspect.ts'
+import type { Payload, StampIssuer } from './issuer.ts'
+import type { Clock, DecisionRecorder } from './recorder.ts'
+import { refusalDocument, type Refusal } from './refusal.ts'
+import { claimSeal, type Sealed } from './sealed.ts'
+
+const seal = claimSeal()
+
+export type ValidatorDeps = {
+  readonly recorder: DecisionRecorder
+  readonly issuer: StampIssuer
+  readonly metrics: ProxyMetrics
+  readonly log: Logger
+  readonly workload: Workload
+  readonly clock: Clock
+}
+
+/** Leave to pass a body on as it comes; its stamp follows when it has passed. */
+export type StreamPermit = { readonly sealed: Sealed; readonly judgement: Judgement; readonly trailer: boolean }
+
+type Sized = { readonly digest: Buffer; readonly length: number }
+
+/**
+ * The egress validator: nothing leaves without it. It judges an answer, has its event written, and only then makes the `Sealed`
+ * that can be sent. What it throws must become a refusal; the exchange sees to that.
+ */
+export class EgressValidator {
+  readonly #deps: ValidatorDeps
+
+  constructor(deps: ValidatorDeps) {
+    this.#deps = deps
+  }
+
+  /** A whole answer under `enforce`: stamped, or the refusal that takes its place. `hasContent`: false for HEAD, 204 and 304. */
+  sealWhole(context: ExchangeContext, answer: Answer, inspection: Inspection, hasContent: boolean): Sealed {
+    const { issuer, metrics, clock } = this.#deps
+    const startedAt = clock.monotonicMs()
+    const nowMs = clock.nowMs()
+    const digest = createHash('sha256').update(inspection.payload).digest()
+    const judgement = this.#judge(context, answer, inspection, inspection.payload.length, digest, nowMs)
+    if (judgement.violations.length > 0) return this.#refuseByPolicy(context, answer, judgement)
+    if (answer.status === 304 || !context.policy.stampsEnabled) return this.#sealUnstamped(context, answer, judgement, inspection, hasContent)
+
+    const { object } = inspection
+    const payload: Payload =
+      judgement.canonicalization === 'jcs' && object !== null
+        ? { ...jcsPayload(inspection.payload), canonicalization: 'jcs' }
+        : { digest, length: inspection.payload.length, canonicalization: 'bytes' }
+    const signed = issuer.issue(context, answer, judgement, inspection, payload, nowMs)
+    const embeds = object !== null && hasContent && !forbidsTransform(answer.headers['cache-control'])
+    const body = embeds ? embedStamp(inspection.payload, object.closeBrace, object.isEmpty, signed.jcs) : inspection.payload
+    const sealed = this.#sealBody(context, answer, hasContent ? body : null, {
+      stampHeader: issuer.header(signed, embeds),
+      link: issuer.link(signed.hash),
+    })
+    metrics.decisionSeconds.observe((clock.monotonicMs() - startedAt) / 1000)
+    return sealed
+  }
+
+  /** `NAME.stamp.json`: the stamp of what NAME answers, alone; NAME's bytes do not leave. */
+  sealSidecar(context: ExchangeContext, answer: Answer, inspection: Inspection, sized: Sized): Sealed {
+    const { issuer, clock } = this.#deps
+    const nowMs = clock.nowMs()
+    const judgement = this.#judge(context, answer, inspection, sized.length, sized.digest, nowMs)
+    if (judgement.violations.length > 0) return this.#refuseByPolicy(context, answer, judgement)
+    const signed = issuer.issue(context, answer, judgement, inspection, { ...sized, canonicalization: 'bytes' }, nowMs)
+    // The stamp of one moment, decided for one caller.
+    const headers = ['content-type', 'application/json', 'cache-control', 'private, no-cache', 'vary', 'Authorization', 'link', issuer.link(signed.hash)]
+    return this.sealOwn(200, headers, Buffer.from(signed.jcs))
+  }
+
+  /**
+   * An answer too large or too long to hold: decided on what is known before its first byte. `size` is null where the length is
+   * not known. A trailer is announced only to who said that it reads them (`TE: trailers`, RFC 9110 §6.5.1).
+   */
+  permitStream(context: ExchangeContext, answer: Answer, inspection: Inspection, size: number | null): StreamPermit | Sealed {
+    const { issuer, recorder, clock } = this.#deps
+    const nowMs = clock.nowMs()
+    const judgement = this.#judge(context, answer, inspection, size, null, nowMs)
+    if (judgement.violations.length > 0) return this.#refuseByPolicy(context, answer, judgement)
+    issuer.requireKey(nowMs)
+    recorder.record(context, answer, judgement, { eventType: 'egress.decided', action: 'pass', payloadLength: size })
+    const trailer = context.httpVersion === '1.1' && /(^|[,\s])trailers($|[,;\s])/i.test(String(context.headers.te ?? ''))
+    const headers = this.#headers(context, answer, { reframed: trailer, stampHeader: null, link: issuer.requestLink(context.requestId) })
+    if (trailer) headers.push('trailer', 'Compliance-Stamp')
+    return { sealed: seal({ status: answer.status, headers, body: null, streamed: true }), judgement, trailer }
+  }
+
+  /** Stamps a stream that has passed; gives the trailer's value. Throws what keeps it from being audited: the exchange aborts. */
+  completeStream(context: ExchangeContext, answer: Answer, inspection: Inspection, judgement: Judgement, sized: Sized): string {
+    const { issuer, clock } = this.#deps
+    const signed = issuer.issue(context, answer, judgement, inspection, { ...sized, canonicalization: 'bytes' }, clock.nowMs())
+    return issuer.header(signed, false)
+  }
+
+  /** A stream that broke off after its head had left: audited, never stamped. `passed`: bytes that are gone. */
+  abortStream(context: ExchangeContext, answer: Answer, judgement: Judgement | null, passed: number, reason: string): void {
+    const { recorder, metrics, log } = this.#deps
+    metrics.stampsMissing.inc({ tenant: context.tenant, reason: 'aborted' })
+    try {
+      recorder.record(context, answer, judgement, { eventType: 'egress.aborted', action: 'abort', outcome: 'error', payloadLength: passed, errorCode: reason })
+    } catch (error) {
+      metrics.spoolRefusals.inc()
+      log.error({ error, request_id: context.requestId }, 'an aborted stream could not be audited')
+    }
+  }
+
+  /** Under `shadow`: judged, counted and audited; the answer itself passes as it came. */
+  observe(context: ExchangeContext, answer: Answer, inspection: Inspection, size: number | null): void {
+    const { recorder, metrics, clock } = this.#deps
+    const digest = size === null ? null : createHash('sha256').update(inspection.payload).digest()
+    const judgement = this.#judge(context, answer, inspection, size, digest, clock.nowMs())
+    for (const { rule } of judgement.violations) metrics.shadowViolations.inc({ tenant: context.tenant, rule })
+    const outcome = judgement.violations.length > 0 ? 'denied' : 'allowed'
+    recorder.record(context, answer, judgement, { eventType: 'egress.decided', action: 'pass', outcome, payloadLength: size })
+  }
+
+  /** Under `off` and `shadow`: what the upstream said, unchanged. Null body: it is passed on as it comes. */
+  sealTransparent(context: ExchangeContext, answer: Answer, body: Buffer | null): Sealed {
+    if (context.mode === 'enforce') throw new SignetError('INTERNAL', 'an answer under enforce cannot pass transparently')
+    return seal({ status: answer.status, headers: transparentResponseHeaders(answer.headers), body, streamed: body === null })
+  }
+
+  /** Anything that keeps an answer from being given: upstream trouble, overload, a fault of our own. */
+  refuseByError(context: ExchangeContext, cause: unknown, upstreamStatus: number | null, requestEffect: Refusal['requestEffect']): Sealed {
+    const error = cause instanceof SignetError ? cause : new SignetError('INTERNAL', 'The proxy failed; nothing was let out', { cause })
+    if (error.code === 'INTERNAL') this.#deps.log.error({ error: cause, request_id: context.requestId }, 'exchange failed')
+    const retryAfterSeconds = error.status === 503 ? RETRY_AFTER_SECONDS : null
+    return this.#refuse(context, null, { error, violations: [], upstreamStatus, requestEffect, retryAfterSeconds }, null)
+  }
+
+  /** Signet's own small answers (a stored stamp); they hold no upstream byte. */
+  sealOwn(status: number, headers: string[], body: Buffer): Sealed {
+    return seal({ status, headers: [...headers, 'content-length', String(body.length)], body, streamed: false })
+  }
+
+  /** A refusal outside of an exchange (a reserved or malformed target): no answer was decided on, so there is nothing to audit. */
+  sealOwnRefusal(error: SignetError, identity: Parameters<typeof refusalDocument>[1]): Sealed {
+    const retryAfterSeconds = error.status === 503 ? RETRY_AFTER_SECONDS : null
+    const { headers, body } = refusalDocument({ error, violations: [], upstreamStatus: null, requestEffect: 'none', retryAfterSeconds }, identity)
+    return seal({ status: error.status, headers, body: identity.method === 'HEAD' ? null : body, streamed: false })
+  }
+
+  #refuseByPolicy(context: ExchangeContext, answer: Answer, judgement: Judgement): Sealed {
+    const { metrics } = this.#deps
+    const { tenant } = context
+    const rules = [...new Set(judgement.violations.map(({ rule }) => rule))]
+    for (const rule of rules) metrics.stampsRejected.inc({ tenant, rule })
+    for (const rule of judgement.approvalBlockedBy) metrics.approvalBlocked.inc({ tenant, rule })
+    const refusal: Refusal = {
+      error: new SignetError('POLICY_DENIED', `The answer was held back by: ${rules.join(', ')}`),
+      violations: judgement.violations,
+      upstreamStatus: answer.status,
+      requestEffect: isSafe(context.method) ? 'none' : answer.status < 400 ? 'completed' : 'unknown',
+      retryAfterSeconds: null,
+    }
+    return this.#refuse(context, answer, refusal, judgement)
+  }
+
+  #refuse(context: ExchangeContext, answer: Answer | null, refusal: Refusal, judgement: Judgement | null): Sealed {
+    const { recorder, metrics, log } = this.#deps
+    let answered = refusal
+    try {
+      recorder.record(context, answer, judgement, {
+        ...(judgement === null
+          ? { eventType: 'egress.failed', action: 'fail', outcome: 'error' }
+          : { eventType: 'egress.refused', action: 'refuse', outcome: 'denied' }),
+        status: refusal.error.status,
+        upstreamStatus: refusal.upstreamStatus,
+        payloadLength: null,
+        errorCode: refusal.error.code,
+      })
+    } catch (error) {
+      // The refusal cannot be recorded. It holds nothing of the answer, so it may leave; why is said, and loudly.
+      metrics.spoolRefusals.inc()
+      log.error({ error, request_id: context.requestId }, 'a refusal could not be audited')
+      if (error instanceof SignetError) answered = { ...refusal, error, violations: [], retryAfterSeconds: RETRY_AFTER_SECONDS }
+    }
+    const { headers, body } = refusalDocument(answered, { ...context, accept: context.headers.accept })
+    return seal({ status: answered.error.status, headers, body: context.method === 'HEAD' ? null : body, streamed: false })
+  }
+
+  /** A 304, or the flag `compliance.stamps.v1` is off: decided and audited, sent without a stamp. */
+  #sealUnstamped(context: ExchangeContext, answer: Answer, judgement: Judgement, inspection: Inspection, hasContent: boolean): Sealed {
+    const { recorder, metrics } = this.#deps
+    if (answer.status !== 304) metrics.stampsMissing.inc({ tenant: context.tenant, reason: 'flag' })
+    recorder.record(context, answer, judgement, { eventType: 'egress.completed', action: 'pass', payloadLength: inspection.payload.length })
+    return this.#sealBody(context, answer, hasContent ? inspection.payload : null, { stampHeader: null, link: null })
+  }
+
+  #sealBody(context: ExchangeContext, answer: Answer, body: Buffer | null, stamp: Pick<ResponseRewrite, 'stampHeader' | 'link'>): Sealed {
+    const headers = this.#headers(context, answer, { reframed: true, ...stamp })
+    if (body !== null) headers.push('content-length', String(body.length))
+    return seal({ status: answer.status, headers, body, streamed: false })
+  }
+
+  #headers(context: ExchangeContext, answer: Answer, rewrite: Pick<ResponseRewrite, 'reframed' | 'stampHeader' | 'link'>): string[] {
+    const { etag } = answer.headers
+    return stampedResponseHeaders(answer.headers, {
+      etag: etag === undefined ? null : outgoingETag(etag, context.etagRevision),
+      callerSpecific: context.policy.readsCaller,
+      ...rewrite,
+    })
+  }
+
+  #judge(context: ExchangeContext, answer: Answer, inspection: Inspection, size: number | null, digest: Buffer | null, nowMs: number): Judgement {
+    const { metrics, workload } = this.#deps
+    const input = gatherInput(context, answer, inspection, size, digest === null ? null : formatDigest(digest), workload, nowMs)
+    const judgement = context.policy.judge(input, inspection.undecidable, context.requestId, inspection.body)
+    if (inspection.upstreamStamp === 'forged') metrics.forgedStamps.inc({ tenant: context.tenant })
+    for (const { rule } of judgement.undecidable) metrics.undecidable.inc({ rule })
+    for (const { rule } of judgement.shadow) metrics.shadowViolations.inc({ tenant: context.tenant, rule })
+    return judgement
+  }
+}
+
+const RETRY_AFTER_SECONDS = 5

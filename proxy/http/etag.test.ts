@@ -1,0 +1,46 @@
+import { describe, expect, test } from 'vitest'
+import { incomingIfMatch, incomingIfNoneMatch, outgoingETag } from './etag.ts'
+
+const NOW = 'aaaaaaaaaaaa'
+const OLD = 'bbbbbbbbbbbb'
+
+describe('outgoingETag', () => {
+  test.each([
+    { upstream: '"x"', want: `W/"x~${NOW}"` },
+    { upstream: 'W/"x"', want: `W/"x~${NOW}"` },
+    { upstream: '""', want: `W/"~${NOW}"` },
+    { upstream: '"a,b"', want: `W/"a,b~${NOW}"` },
+    { upstream: 'x', want: null },
+    { upstream: '"x', want: null },
+    { upstream: '"a"b"', want: null },
+  ])('$upstream', ({ upstream, want }) => {
+    expect(outgoingETag(upstream, NOW)).toBe(want)
+  })
+})
+
+describe('incomingIfNoneMatch', () => {
+  test.each([
+    { name: 'a tag of now', value: `W/"x~${NOW}"`, safe: true, want: '"x", W/"x"' },
+    { name: 'a tag of before is not confirmed', value: `W/"x~${OLD}"`, safe: true, want: null },
+    { name: 'a tag that is not ours', value: '"x"', safe: true, want: null },
+    { name: 'several', value: `"y", W/"x~${NOW}", W/"a,b~${NOW}"`, safe: true, want: '"x", W/"x", "a,b", W/"a,b"' },
+    { name: 'any, safe method', value: '*', safe: true, want: null },
+    { name: 'any, to create only what is not there', value: '*', safe: false, want: '*' },
+    { name: 'a foreign tag on an unsafe method', value: '"x"', safe: false, want: '"x"' },
+    { name: 'an old one on an unsafe method', value: `W/"x~${OLD}"`, safe: false, want: null },
+    { name: 'rubbish', value: ',,"', safe: true, want: null },
+  ])('$name', ({ value, safe, want }) => {
+    expect(incomingIfNoneMatch(value, NOW, safe)).toBe(want)
+  })
+})
+
+describe('incomingIfMatch', () => {
+  test.each([
+    { value: `W/"x~${NOW}"`, want: '"x"' },
+    { value: `W/"x~${OLD}", "y"`, want: '"x", "y"' },
+    { value: '*', want: '*' },
+    { value: '"plain~tilde"', want: '"plain~tilde"' },
+  ])('$value', ({ value, want }) => {
+    expect(incomingIfMatch(value)).toBe(want)
+  })
+})

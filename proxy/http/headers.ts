@@ -1,0 +1,201 @@
+import type { IncomingHttpHeaders } from 'node:http'
+
+/** Hop-by-hop fields (RFC 9110 §7.6.1), and what an intermediary answers for itself. */
+const HOP_BY_HOP = new Set([
+  'connection',
+  'keep-alive',
+  'proxy-connection',
+  'proxy-authenticate',
+  'proxy-authorization',
+  'te',
+  'trailer',
+  'transfer-encoding',
+  'upgrade',
+  'http2-settings',
+])
+
+/**
+ * Upstream fields that stop being true once we answer: digests and signatures over other bytes or fields (RFC 9530, RFC 9421),
+ * a stamp that is not ours, and Alt-Svc, which would lead clients around the proxy.
+ */
+const UNTRUE_AFTER_STAMPING = new Set([
+  'digest',
+  'content-digest',
+  'repr-digest',
+  'content-md5',
+  'signature',
+  'signature-input',
+  'compliance-stamp',
+  'alt-svc',
+])
+
+/** Ours on the request side: never believed from a client, never passed on as if it came from us. */
+const RESERVED_PREFIX = 'signet-'
+
+function connectionOptions(value: string | string[] | undefined): ReadonlySet<string> | null {
+  if (value === undefined) return null
+  const text = Array.isArray(value) ? value.join(',') : value
+  if (text === 'keep-alive' || text === 'close') return null
+  return new Set(text.split(',').map((option) => option.trim().toLowerCase()))
+}
+
+export type RequestRewrite = {
+  readonly requestId: string
+  readonly traceparent: string
+  /** Under `off` and `shadow` the exchange is left as it is: conditions, ranges and encodings pass. */
+  readonly transparent: boolean
+  readonly ifNoneMatch: string | null
+  readonly ifMatch: string | null
+  readonly clientAddress: string
+  readonly scheme: 'http' | 'https'
+}
+
+/** The request header list for the upstream, flattened pairs as undici takes them. */
+export function upstreamRequestHeaders(rawHeaders: readonly string[], headers: IncomingHttpHeaders, rewrite: RequestRewrite): string[] {
+  const dropped = connectionOptions(headers.connection)
+  const out: string[] = []
+  for (let i = 0; i + 1 < rawHeaders.length; i += 2) {
+    const name = rawHeaders[i] as string
+    const lower = name.toLowerCase()
+    switch (lower) {
+      // Node has answered the expectation itself; undici refuses it.
+      case 'expect':
+      case 'traceparent':
+      case 'x-request-id':
+      case 'x-forwarded-for':
+      case 'x-forwarded-proto':
+        continue
+      case 'accept-encoding':
+      case 'range':
+      case 'if-range':
+      case 'if-none-match':
+      case 'if-modified-since':
+      case 'if-match':
+        if (!rewrite.transparent) continue
+        break
+      default:
+        if (HOP_BY_HOP.has(lower) || lower.startsWith(RESERVED_PREFIX) || dropped?.has(lower) === true) continue
+    }
+    out.push(name, rawHeaders[i + 1] as string)
+  }
+  if (!rewrite.transparent) {
+    out.push('accept-encoding', 'identity')
+    if (rewrite.ifNoneMatch !== null) out.push('if-none-match', rewrite.ifNoneMatch)
+    if (rewrite.ifMatch !== null) out.push('if-match', rewrite.ifMatch)
+  }
+  const forwarded = headers['x-forwarded-for']
+  out.push(
+    'x-forwarded-for',
+    forwarded === undefined ? rewrite.clientAddress : `${String(forwarded)}, ${rewrite.clientAddress}`,
+    'x-forwarded-proto',
+    rewrite.scheme,
+    'x-request-id',
+    rewrite.requestId,
+    'traceparent',
+    rewrite.traceparent,
+  )
+  return out
+}
+
+/** Response fields that pass whatever the mode: without hop-by-hop fields and without what the application told us alone. */
+export function transparentResponseHeaders(upstream: IncomingHttpHeaders): string[] {
+  const dropped = connectionOptions(upstream.connection)
+  const out: string[] = []
+  for (const name in upstream) {
+    if (HOP_BY_HOP.has(name) || name.startsWith(RESERVED_PREFIX) || dropped?.has(name) === true) continue
+    push(out, name, upstream[name])
+  }
+  return out
+}
+
+export type ResponseRewrite = {
+  readonly etag: string | null
+  /** The body is not what upstream framed (spliced, decoded, or framed by us): drop its length and encoding. */
+  readonly reframed: boolean
+  readonly stampHeader: string | null
+  readonly link: string | null
+  /** A decision that read caller facts may be reused for that caller only. */
+  readonly callerSpecific: boolean
+}
+
+/** The response header list of a stamped answer, flattened pairs as `writeHead` takes them. */
+export function stampedResponseHeaders(upstream: IncomingHttpHeaders, rewrite: ResponseRewrite): string[] {
+  const dropped = connectionOptions(upstream.connection)
+  const out: string[] = []
+  let vary: string | undefined
+  let cacheControl: string | undefined
+  let exposed: string | undefined
+  for (const name in upstream) {
+    switch (name) {
+      case 'etag':
+        continue
+      case 'content-length':
+      case 'content-encoding':
+        if (rewrite.reframed) continue
+        break
+      case 'accept-ranges':
+        out.push('accept-ranges', 'none')
+        continue
+      case 'vary':
+        vary = joined(upstream[name])
+        continue
+      case 'cache-control':
+        cacheControl = joined(upstream[name])
+        continue
+      case 'access-control-expose-headers':
+        exposed = joined(upstream[name])
+        continue
+      default:
+        if (
+          HOP_BY_HOP.has(name) ||
+          UNTRUE_AFTER_STAMPING.has(name) ||
+          name.startsWith(RESERVED_PREFIX) ||
+          dropped?.has(name) === true
+        ) {
+          continue
+        }
+    }
+    push(out, name, upstream[name])
+  }
+  if (rewrite.etag !== null) out.push('etag', rewrite.etag)
+  if (rewrite.callerSpecific) {
+    cacheControl = cacheControl === undefined ? 'private' : withPrivate(cacheControl)
+    vary = vary === undefined ? 'Authorization' : `${vary}, Authorization`
+  }
+  if (cacheControl !== undefined) out.push('cache-control', cacheControl)
+  if (vary !== undefined) out.push('vary', vary)
+  // A browser shows our headers to scripts only where they are exposed (Fetch §4.10); it matters only where CORS is in use.
+  if (exposed !== undefined || upstream['access-control-allow-origin'] !== undefined) {
+    const ours = 'Compliance-Stamp, Link'
+    out.push('access-control-expose-headers', exposed === undefined ? ours : exposed.trim() === '*' ? exposed : `${exposed}, ${ours}`)
+  }
+  if (rewrite.stampHeader !== null) out.push('compliance-stamp', rewrite.stampHeader)
+  if (rewrite.link !== null) out.push('link', rewrite.link)
+  return out
+}
+
+function withPrivate(cacheControl: string): string {
+  const kept = cacheControl
+    .split(',')
+    .map((directive) => directive.trim())
+    .filter((directive) => directive !== '' && !/^(public|private|s-maxage=.*)$/i.test(directive))
+  return ['private', ...kept].join(', ')
+}
+
+function joined(value: string | string[] | undefined): string | undefined {
+  return Array.isArray(value) ? value.join(', ') : value
+}
+
+function push(out: string[], name: string, value: string | string[] | undefined): void {
+  if (value === undefined) return
+  if (typeof value === 'string') {
+    out.push(name, value)
+  } else {
+    for (const item of value) out.push(name, item)
+  }
+}
+
+/** Whether a Cache-Control value forbids rewriting the body (`no-transform`, RFC 9111 §5.2.2.6). */
+export function forbidsTransform(cacheControl: string | string[] | undefined): boolean {
+  return cacheControl !== undefined && /(^|[\s,])no-transform($|[\s,])/i.test(String(cacheControl))
+}

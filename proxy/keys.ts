@@ -1,0 +1,48 @@
+import type { ActiveStampKey, KeyIndex } from '#core/keyring/keyring.ts'
+import { SignetError } from '#core/error/signet-error.ts'
+
+/** The keys in force; replaced as a whole when the keyring file changes. */
+export class StampKeys {
+  #index: KeyIndex
+  #active: ActiveStampKey | null = null
+  #checkedAtMs = -Infinity
+  readonly #producerId: string
+  readonly #tenant: string
+
+  constructor(index: KeyIndex, producerId: string, tenant: string) {
+    this.#index = index
+    this.#producerId = producerId
+    this.#tenant = tenant
+  }
+
+  get index(): KeyIndex {
+    return this.#index
+  }
+
+  replace(index: KeyIndex): void {
+    this.#index = index
+    this.#checkedAtMs = -Infinity
+  }
+
+  hasActive(nowMs: number): boolean {
+    return this.#find(nowMs) !== null
+  }
+
+  /** The key that signs now. Throws PROXY_NOT_READY without one: nothing leaves unstamped for want of a key. */
+  active(nowMs: number): ActiveStampKey {
+    const key = this.#find(nowMs)
+    if (key === null) {
+      throw new SignetError('PROXY_NOT_READY', `No valid stamp key for producer «${this.#producerId}» and tenant «${this.#tenant}»`)
+    }
+    return key
+  }
+
+  /** Validity has whole seconds to be noticed in; looking it up for each answer would cost more than it tells. */
+  #find(nowMs: number): ActiveStampKey | null {
+    if (nowMs - this.#checkedAtMs >= 1_000 || nowMs < this.#checkedAtMs) {
+      this.#active = this.#index.activeStampKey({ producerId: this.#producerId, tenant: this.#tenant, at: new Date(nowMs) }) ?? null
+      this.#checkedAtMs = nowMs
+    }
+    return this.#active
+  }
+}

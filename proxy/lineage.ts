@@ -1,0 +1,76 @@
+import type { IncomingHttpHeaders } from 'node:http'
+
+/**
+ * Lineage that the application declares in response headers (`docs/reference/lineage.md`); every `Signet-…` field is stripped
+ * before egress. Lists are comma-separated. A value that does not fit is dropped and named in `ignored`, so that it shows in the
+ * audit event instead of breaking the answer; the classification is kept as it is, for the policy to judge.
+ */
+export type DeclaredLineage = {
+  readonly sourceAssets: readonly string[]
+  readonly transformations: readonly string[]
+  readonly modelVersion: string | undefined
+  readonly inputHash: string | undefined
+  readonly timestampUtc: string | undefined
+  readonly classification: string | undefined
+  readonly artifactVersion: string | undefined
+  readonly ignored: readonly string[]
+}
+
+const NONE: DeclaredLineage = Object.freeze({
+  sourceAssets: [],
+  transformations: [],
+  modelVersion: undefined,
+  inputHash: undefined,
+  timestampUtc: undefined,
+  classification: undefined,
+  artifactVersion: undefined,
+  ignored: [],
+})
+
+const DIGEST = /^sha256:[0-9a-f]{64}$/
+const TIMESTAMP = /^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}\.\d{3}Z$/
+/** An immutable id: a URN or URL that ends in a digest (`…@sha256:…`). */
+const ASSET = /^[a-z][a-z0-9+.-]*:[\x21-\x7e]+@sha256:[0-9a-f]{64}$/i
+const NAME = /^[\x20-\x7e]{1,512}$/
+
+export function declaredLineage(headers: IncomingHttpHeaders): DeclaredLineage {
+  let any = false
+  for (const name in headers) {
+    if (name.startsWith('signet-')) {
+      any = true
+      break
+    }
+  }
+  if (!any) return NONE
+  const ignored: string[] = []
+  const list = (name: string, form: RegExp): string[] => {
+    const value = headers[name]
+    if (value === undefined) return []
+    const items = String(value)
+      .split(',')
+      .map((item) => item.trim())
+      .filter((item) => item !== '')
+    const kept = items.filter((item) => form.test(item)).slice(0, 128)
+    if (kept.length !== items.length) ignored.push(name)
+    return kept
+  }
+  const single = (name: string, form: RegExp): string | undefined => {
+    const value = headers[name]
+    if (value === undefined) return undefined
+    const text = String(value).trim()
+    if (form.test(text)) return text
+    ignored.push(name)
+    return undefined
+  }
+  const timestampUtc = single('signet-lineage-timestamp-utc', TIMESTAMP)
+  return {
+    sourceAssets: list('signet-lineage-source-assets', ASSET),
+    transformations: list('signet-lineage-transformations', NAME),
+    modelVersion: single('signet-lineage-model-version', NAME),
+    inputHash: single('signet-lineage-input-hash', DIGEST),
+    timestampUtc: timestampUtc !== undefined && Number.isNaN(Date.parse(timestampUtc)) ? undefined : timestampUtc,
+    classification: single('signet-data-classification', NAME),
+    artifactVersion: single('signet-artifact-version', NAME),
+    ignored,
+  }
+}

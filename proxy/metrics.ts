@@ -1,0 +1,105 @@
+import { Counter, Gauge, Histogram } from 'prom-client'
+import type { MetricsRegistry } from '#runtime/telemetry/metrics.ts'
+
+/** Metric families of the proxy (`docs/reference/metrics.md`). Names in OpenMetrics; samples of counters end in `_total`. */
+export type ProxyMetrics = ReturnType<typeof createProxyMetrics>
+
+export function createProxyMetrics(registry: MetricsRegistry, now: { inFlight: () => number; bufferedBytes: () => number }) {
+  const registers = [registry]
+  return {
+    stampsIssued: new Counter({ name: 'stamps_issued', help: 'Stamps issued', labelNames: ['tenant'], registers }),
+    stampsMissing: new Counter({
+      name: 'stamps_missing',
+      help: 'Upstream answers sent unstamped although the tenant is under enforce',
+      labelNames: ['tenant', 'reason'],
+      registers,
+    }),
+    stampsRejected: new Counter({
+      name: 'stamps_rejected',
+      help: 'Answers refused by a rule',
+      labelNames: ['tenant', 'rule'],
+      registers,
+    }),
+    approvalBlocked: new Counter({
+      name: 'approval_blocked',
+      help: 'Answers refused because an approval is missing',
+      labelNames: ['tenant', 'rule'],
+      registers,
+    }),
+    requests: new Counter({
+      name: 'signet_requests',
+      help: 'Exchanges by channel and how they ended',
+      labelNames: ['channel', 'outcome'],
+      registers,
+    }),
+    shadowViolations: new Counter({
+      name: 'signet_shadow_violations',
+      help: 'Violations that a rule in shadow, or a tenant in shadow, would have refused',
+      labelNames: ['tenant', 'rule'],
+      registers,
+    }),
+    undecidable: new Counter({
+      name: 'signet_rules_undecidable',
+      help: 'Rules that could not be judged',
+      labelNames: ['rule'],
+      registers,
+    }),
+    upstreamErrors: new Counter({
+      name: 'signet_upstream_errors',
+      help: 'Failed upstream exchanges by error code',
+      labelNames: ['code'],
+      registers,
+    }),
+    forgedStamps: new Counter({
+      name: 'signet_forged_stamps',
+      help: 'Upstream bodies that held an unverified _compliance member',
+      labelNames: ['tenant'],
+      registers,
+    }),
+    decisionSeconds: new Histogram({
+      name: 'signet_decision_seconds',
+      help: 'Inspecting, judging, stamping and auditing one answer',
+      buckets: [0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.2, 1],
+      registers,
+    }),
+    inFlight: new Gauge({
+      name: 'signet_in_flight',
+      help: 'Exchanges under way',
+      registers,
+      collect() {
+        this.set(now.inFlight())
+      },
+    }),
+    bufferedBytes: new Gauge({
+      name: 'signet_buffered_bytes',
+      help: 'Upstream bytes held for inspection',
+      registers,
+      collect() {
+        this.set(now.bufferedBytes())
+      },
+    }),
+    bundleLoads: new Counter({
+      name: 'signet_bundle_loads',
+      help: 'Bundles taken into force or refused',
+      labelNames: ['result'],
+      registers,
+    }),
+    bundleInfo: new Gauge({
+      name: 'signet_bundle_info',
+      help: 'The bundle in force',
+      labelNames: ['revision'],
+      registers,
+    }),
+    bundleExpiry: new Gauge({
+      name: 'signet_bundle_expiry_timestamp_seconds',
+      help: 'When the bundle in force expires',
+      registers,
+    }),
+    policyDataErrors: new Counter({ name: 'signet_policy_data_errors', help: 'Policy data refused; the former stays', registers }),
+    spoolRefusals: new Counter({
+      name: 'signet_spool_refusals',
+      help: 'Answers refused because their audit event could not be written',
+      registers,
+    }),
+  }
+}

@@ -1,0 +1,63 @@
+import { createHash } from 'node:crypto'
+import type { Logger } from 'pino'
+import { SignetError } from '#core/error/signet-error.ts'
+import type { RuleMode } from '#core/policy/manifest.ts'
+import type { Evaluator } from '#engine/evaluate/evaluator.ts'
+import { parsePolicyData, type PolicyData } from './data.ts'
+import { createPolicy, type Policy } from './policy.ts'
+
+/**
+ * Holds the policy in force. New rules or new data make a new `Policy` in one assignment; exchanges under way keep theirs.
+ * A faulty file or bundle changes nothing: what was in force stays, loudly.
+ */
+export class PolicyHolder {
+  #evaluator: Evaluator | null = null
+  #data: PolicyData = { version: 1 }
+  #dataDigest = 'none'
+  #policy: Policy | null = null
+  readonly #defaultMode: RuleMode
+  readonly #log: Logger
+
+  constructor(defaultMode: RuleMode, log: Logger) {
+    this.#defaultMode = defaultMode
+    this.#log = log
+  }
+
+  /** The policy in force, or null before the first bundle is loaded: nothing may be answered then. */
+  get current(): Policy | null {
+    return this.#policy
+  }
+
+  get dataDigest(): string {
+    return this.#dataDigest
+  }
+
+  useEvaluator(evaluator: Evaluator): void {
+    // The previous one is not closed: exchanges that await their upstream still judge with it. The last of them lets go of it.
+    this.#evaluator = evaluator
+    this.#rebuild()
+  }
+
+  /** Throws POLICY_DATA_INVALID and keeps what was in force. */
+  useData(text: string): void {
+    const digest = createHash('sha256').update(text).digest('hex')
+    if (digest === this.#dataDigest) return
+    this.#data = parsePolicyData(text)
+    this.#dataDigest = digest
+    this.#rebuild()
+    this.#log.info({ event: 'policy_data_loaded', digest }, 'policy data in force')
+  }
+
+  require(): Policy {
+    if (this.#policy === null) {
+      throw new SignetError('PROXY_NOT_READY', 'No policy bundle is loaded yet, so nothing may leave')
+    }
+    return this.#policy
+  }
+
+  #rebuild(): void {
+    if (this.#evaluator !== null) {
+      this.#policy = createPolicy(this.#evaluator, this.#data, this.#dataDigest, this.#defaultMode)
+    }
+  }
+}

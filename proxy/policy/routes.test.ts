@@ -1,0 +1,42 @@
+import { describe, expect, test } from 'vitest'
+import { compileRoutes } from './routes.ts'
+
+const TABLE = compileRoutes([
+  { template: '/customers/{id}' },
+  { template: '/customers/me' },
+  { template: '/customers' },
+  { template: '/reports/**' },
+  { template: '/reports/{year}/summary' },
+  { template: '/orders', methods: ['POST'] },
+])
+
+describe('compileRoutes', () => {
+  test.each([
+    { path: '/customers', want: '/customers' },
+    { path: '/customers/', want: '/customers' },
+    { path: '/customers/7', want: '/customers/{id}' },
+    { path: '/customers/me', want: '/customers/me' },
+    { path: '/customers/7/orders', want: null },
+    { path: '/reports', want: '/reports/**' },
+    { path: '/reports/2026/q1/x', want: '/reports/**' },
+    { path: '/reports/2026/summary', want: '/reports/{year}/summary' },
+    { path: '/elsewhere', want: null },
+    // Forms that an origin may take for the same path.
+    { path: '//customers//7', want: '/customers/{id}' },
+    { path: '/x/../customers/7', want: '/customers/{id}' },
+    { path: '/x/%2e%2e/customers/7', want: '/customers/{id}' },
+    { path: '/%63ustomers/7', want: '/customers/{id}' },
+    { path: '/customers;v=1/7;x=2', want: '/customers/{id}' },
+    { path: '/customers%2f7', want: '/customers/{id}' },
+    { path: '/customers/%zz', want: '/customers/{id}' },
+    { path: '/../../customers/7', want: '/customers/{id}' },
+  ])('$path', ({ path, want }) => {
+    expect(TABLE.match('GET', path)?.template ?? null).toBe(want)
+  })
+
+  test('a route may be for some methods only; HEAD goes with GET', () => {
+    expect(TABLE.match('POST', '/orders')?.template).toBe('/orders')
+    expect(TABLE.match('GET', '/orders')).toBeNull()
+    expect(compileRoutes([{ template: '/a', methods: ['GET'] }]).match('HEAD', '/a')?.template).toBe('/a')
+  })
+})

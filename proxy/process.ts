@@ -1,0 +1,244 @@
+import { readFileSync } from 'node:fs'
+import type { FastifyInstance } from 'fastify'
+import { Agent } from 'undici'
+import { SignetError } from '#core/error/signet-error.ts'
+import { indexKeyring, parseKeyring, type KeyIndex } from '#core/keyring/keyring.ts'
+import type { Channel } from '#core/stamp/schema.ts'
+import { verifyStamp } from '#core/stamp/verify.ts'
+import { parseTrust } from '#engine/bundle/trust.ts'
+import { watchBundle } from '#engine/bundle/watch.ts'
+import { createCachedEvaluator } from '#engine/evaluate/cached.ts'
+import { createEvaluator } from '#engine/evaluate/evaluator.ts'
+import { unknownVariables } from '#runtime/config.ts'
+import { listen, parseListenAddress } from '#runtime/http/listen.ts'
+import { uuidV7 } from '#runtime/identifier.ts'
+import type { StartedProcess } from '#runtime/process/lifecycle.ts'
+import { createLogger } from '#runtime/telemetry/log.ts'
+import { createMetricsRegistry } from '#runtime/telemetry/metrics.ts'
+import { createTracing } from '#runtime/telemetry/tracing.ts'
+import { buildAdminApp } from './admin.ts'
+import { buildApp } from './app.ts'
+import { openJournal } from './audit/journal.ts'
+import { createLedgerClient } from './audit/ledger-client.ts'
+import { ProxyEnvironment, type ProxyConfig } from './config.ts'
+import { StampIssuer } from './egress/issuer.ts'
+import { DecisionRecorder } from './egress/recorder.ts'
+import { EgressValidator } from './egress/validator.ts'
+import { Budget } from './exchange/budget.ts'
+import { parsePeers } from './http/caller.ts'
+import { createRequestTracing } from './http/request-tracing.ts'
+import { StampKeys } from './keys.ts'
+import { createProxyMetrics } from './metrics.ts'
+import { PolicyHolder } from './policy/holder.ts'
+import { StampStore } from './stamps/store.ts'
+import { watchFile } from './watched-file.ts'
+
+const FILE_POLL_MS = 1_000
+const SOFTWARE_VERSION = '0.1.0'
+
+/**
+ * Builds and starts the proxy: key, spool and listeners first, the bundle as soon as it can be had (`/readyz` says what is
+ * missing; requests get 503 until then). `stop` drains: readiness falls, requests finish, the spool is flushed.
+ */
+export async function startProxy(config: ProxyConfig, env: Readonly<Record<string, string | undefined>> = {}): Promise<StartedProcess> {
+  const log = createLogger({ name: 'signet-proxy', level: config.SIGNET_LOG_LEVEL })
+  for (const name of unknownVariables([ProxyEnvironment], env)) log.warn({ variable: name }, 'unknown variable; is it misspelt?')
+  const registry = createMetricsRegistry()
+  const budget = new Budget({ maxInFlight: config.SIGNET_MAX_IN_FLIGHT, maxBufferedBytes: config.SIGNET_BUFFER_TOTAL_BYTES })
+  const metrics = createProxyMetrics(registry, { inFlight: () => budget.inFlight, bufferedBytes: () => budget.bufferedBytes })
+  const nowMs = Date.now
+  const monotonicMs = (): number => performance.now()
+  const stopping = new AbortController()
+  let draining = false
+
+  const trustedIngress = parsePeers(config.SIGNET_TRUSTED_INGRESS)
+  const keyring = readKeyring(config.SIGNET_KEYRING)
+  const keys = new StampKeys(keyring, config.SIGNET_PRODUCER_ID, config.SIGNET_TENANT)
+  const trust = parseTrust(readRequired('SIGNET_BUNDLE_TRUST', config.SIGNET_BUNDLE_TRUST))
+  const policies = new PolicyHolder(config.SIGNET_MODE, log)
+  if (config.SIGNET_POLICY_DATA !== undefined) policies.useData(readRequired('SIGNET_POLICY_DATA', config.SIGNET_POLICY_DATA))
+
+  const tracing = await createTracing({ serviceName: 'signet-proxy', serviceVersion: SOFTWARE_VERSION, endpoint: config.OTEL_EXPORTER_OTLP_ENDPOINT })
+  const client = createLedgerClient({
+    url: config.SIGNET_LEDGER_URL,
+    token: { file: config.SIGNET_LEDGER_TOKEN_FILE },
+  })
+  const journal = await openJournal({
+    spool: { dir: config.SIGNET_SPOOL_DIR, maxBytes: config.SIGNET_SPOOL_MAX_BYTES },
+    client,
+    keyring: { ackKey: (keyId) => keys.index.ackKey(keyId) },
+    logger: log,
+    metrics: registry,
+    clock: () => new Date(),
+    newId: uuidV7,
+    software: `signet-proxy/${SOFTWARE_VERSION}`,
+  })
+
+  const stamps = new StampStore(config.SIGNET_STAMP_MEMORY_BYTES)
+  const clock = { nowMs, monotonicMs }
+  const recorder = new DecisionRecorder(journal, uuidV7, clock)
+  const issuer = new StampIssuer({
+    keys,
+    recorder,
+    store: stamps,
+    metrics,
+    newEventId: uuidV7,
+    publicBaseUrl: config.SIGNET_PUBLIC_BASE_URL ?? null,
+    headerMaxBytes: config.SIGNET_STAMP_HEADER_MAX_BYTES,
+  })
+  const workload = { producerId: config.SIGNET_PRODUCER_ID, namespace: config.SIGNET_NAMESPACE, region: config.SIGNET_REGION ?? null }
+  const validator = new EgressValidator({ recorder, issuer, metrics, log, workload, clock })
+  const upstream = new Agent({
+    connections: config.SIGNET_UPSTREAM_CONNECTIONS,
+    pipelining: 1,
+    headersTimeout: config.SIGNET_UPSTREAM_HEADERS_TIMEOUT_MS,
+    bodyTimeout: config.SIGNET_UPSTREAM_BODY_TIMEOUT_MS,
+    connect: { timeout: Math.min(10_000, config.SIGNET_UPSTREAM_HEADERS_TIMEOUT_MS) },
+  })
+
+  const appFor = (channel: Channel): FastifyInstance =>
+    buildApp({
+      channel,
+      tenant: config.SIGNET_TENANT,
+      producerId: config.SIGNET_PRODUCER_ID,
+      policies,
+      validator,
+      exchange: {
+        upstream,
+        upstreamOrigin: new URL(config.SIGNET_UPSTREAM).origin,
+        validator,
+        metrics,
+        budget,
+        bufferBytes: config.SIGNET_BUFFER_BYTES,
+        headersTimeoutMs: config.SIGNET_UPSTREAM_HEADERS_TIMEOUT_MS,
+        bodyTimeoutMs: config.SIGNET_UPSTREAM_BODY_TIMEOUT_MS,
+        // A stamp of ours, or of whoever else's key the keyring holds, within this tenant.
+        checkStamp: (stampBytes, payload) => verifyStamp({ stampBytes, payload, keyring: keys.index, expected: { tenant: config.SIGNET_TENANT } }),
+        synced: config.SIGNET_AUDIT === 'strict' ? () => journal.synced() : null,
+      },
+      stamps,
+      archive: client,
+      trustedIngress,
+      tracing: createRequestTracing(tracing),
+      log,
+      newRequestId: uuidV7,
+      nowMs,
+      monotonicMs,
+      requestTimeoutMs: config.SIGNET_REQUEST_TIMEOUT_MS,
+      maxHeaderBytes: config.SIGNET_MAX_HEADER_BYTES,
+    })
+
+  const admin = buildAdminApp({
+    registry,
+    draining: () => draining,
+    checks: [
+      { name: 'no bundle is in force', ready: () => policies.current !== null },
+      { name: 'no stamp key is valid', ready: () => keys.hasActive(nowMs()) },
+      { name: 'the audit session is not confirmed by the ledger', ready: () => journal.sessionConfirmed },
+      { name: 'the audit spool is not writable', ready: () => journal.writable },
+    ],
+  })
+
+  const stopWatching = [
+    watchFile(
+      config.SIGNET_KEYRING,
+      FILE_POLL_MS,
+      (text) => {
+        keys.replace(indexKeyring(parseKeyring(text)))
+        log.info('keyring re-read')
+      },
+      (error) => log.error({ error }, 'the keyring changed and cannot be used; the former stays'),
+    ),
+  ]
+  if (config.SIGNET_POLICY_DATA !== undefined) {
+    stopWatching.push(
+      watchFile(
+        config.SIGNET_POLICY_DATA,
+        FILE_POLL_MS,
+        (text) => policies.useData(text),
+        (error) => {
+          metrics.policyDataErrors.inc()
+          log.error({ error }, 'the policy data changed and cannot be used; the former stays')
+        },
+      ),
+    )
+  }
+  const firstBundle = Promise.withResolvers<void>()
+  void watchBundle({
+    source: config.SIGNET_BUNDLE,
+    intervalMs: config.SIGNET_BUNDLE_POLL_MS,
+    trust,
+    scope: config.SIGNET_BUNDLE_SCOPE,
+    signal: stopping.signal,
+    onBundle: async (bundle) => {
+      const evaluator = await createEvaluator(bundle, { timeoutMs: config.SIGNET_POLICY_EVAL_TIMEOUT_MS, maxMemoryMiB: config.SIGNET_POLICY_MEMORY_MIB })
+      policies.useEvaluator(
+        config.SIGNET_DECISION_CACHE_ENTRIES === 0 ? evaluator : createCachedEvaluator(evaluator, { maxEntries: config.SIGNET_DECISION_CACHE_ENTRIES }),
+      )
+      metrics.bundleLoads.inc({ result: 'loaded' })
+      metrics.bundleInfo.reset()
+      metrics.bundleInfo.set({ revision: bundle.revision }, 1)
+      metrics.bundleExpiry.set(Date.parse(bundle.metadata.expires_at) / 1000)
+      log.info({ revision: bundle.revision, sequence: bundle.metadata.sequence }, 'bundle in force')
+      firstBundle.resolve()
+    },
+    onError: (error) => {
+      metrics.bundleLoads.inc({ result: 'refused' })
+      log.error({ error }, 'the bundle cannot be used; what was in force stays')
+      firstBundle.resolve()
+    },
+  })
+
+  const listeners: { app: FastifyInstance; what: string; variable: string; address: string }[] = [
+    { app: appFor('external'), what: 'proxy, external channel', variable: 'SIGNET_EXTERNAL_LISTEN', address: config.SIGNET_EXTERNAL_LISTEN },
+    { app: admin, what: 'proxy, admin', variable: 'SIGNET_ADMIN_LISTEN', address: config.SIGNET_ADMIN_LISTEN },
+  ]
+  if (config.SIGNET_INTERNAL_LISTEN !== undefined) {
+    listeners.push({ app: appFor('internal'), what: 'proxy, internal channel', variable: 'SIGNET_INTERNAL_LISTEN', address: config.SIGNET_INTERNAL_LISTEN })
+  }
+  // A first look at the bundle before the ports open spares the first requests a 503; it is not waited for long.
+  await Promise.race([firstBundle.promise, new Promise((resolve) => setTimeout(resolve, 1_000).unref())])
+  const listening: Record<string, string> = {}
+  for (const { app, what, variable, address } of listeners) {
+    await app.ready()
+    const taken = await listen(app.server, parseListenAddress(variable, address), { what, variable })
+    listening[variable] = `http://${taken.host}:${taken.port}`
+    log.info({ listen: `${taken.host}:${taken.port}` }, `listening: ${what}`)
+  }
+  // A parent that started us with port 0 learns where we are.
+  process.send?.({ listening })
+
+  return {
+    log,
+    async stop() {
+      draining = true
+      for (const stop of stopWatching) stop()
+      stopping.abort()
+      await Promise.all(listeners.filter(({ app }) => app !== admin).map(({ app }) => drained(app, config.SIGNET_DRAIN_MS)))
+      await journal.close(config.SIGNET_DRAIN_MS)
+      await upstream.close()
+      await tracing.shutdown()
+      await admin.close()
+    },
+  }
+}
+
+/** Stops accepting, lets requests under way finish, and cuts what is left after `graceMs`. */
+async function drained(app: FastifyInstance, graceMs: number): Promise<void> {
+  const cut = setTimeout(() => app.server.closeAllConnections(), graceMs)
+  app.server.closeIdleConnections()
+  await app.close()
+  clearTimeout(cut)
+}
+
+function readRequired(variable: string, path: string): string {
+  try {
+    return readFileSync(path, 'utf8')
+  } catch (cause) {
+    throw new SignetError('CONFIG_INVALID', `${variable} is ${JSON.stringify(path)}, which cannot be read: ${(cause as Error).message}`, { cause })
+  }
+}
+
+function readKeyring(path: string): KeyIndex {
+  return indexKeyring(parseKeyring(readRequired('SIGNET_KEYRING', path)))
+}

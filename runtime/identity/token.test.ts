@@ -1,0 +1,71 @@
+import { createHash } from 'node:crypto'
+import { describe, expect, it } from 'vitest'
+import { createTokenAuthenticator, parseTokenFile, requireScope } from './token.ts'
+
+const sha256 = (text: string): string => createHash('sha256').update(text).digest('hex')
+const FILE = {
+  version: 1 as const,
+  tokens: [
+    { sha256: sha256('secret-1'), name: 'proxy', tenant: 'acme', producer_id: 'reports/api', scopes: ['audit:write'] },
+    { sha256: sha256('secret-2'), name: 'auditor', tenant: 'acme', scopes: ['audit:read'] },
+  ],
+}
+
+describe('createTokenAuthenticator', () => {
+  const { authenticate } = createTokenAuthenticator(FILE)
+
+  it.each([
+    ['Bearer secret-1', 'proxy', 'reports/api'],
+    ['bearer  secret-2', 'auditor', null],
+  ])('%s', (header, name, producerId) => {
+    expect(authenticate(header)).toMatchObject({ name, tenant: 'acme', producerId })
+  })
+
+  it.each([
+    undefined,
+    '',
+    'Bearer',
+    'Bearer ',
+    'Basic secret-1',
+    'secret-1',
+    'Bearer secret-3',
+    'Bearer secret-1 x',
+    `Bearer ${'x'.repeat(5_000)}`,
+    `Bearer ${sha256('secret-1')}`,
+  ])('refuses %s', (header) => {
+    expect(() => authenticate(header)).toThrow(expect.objectContaining({ code: 'UNAUTHENTICATED' }))
+    try {
+      authenticate(header)
+    } catch (error) {
+      expect((error as Error).message).not.toContain('secret-')
+    }
+  })
+
+  it('names the missing scope', () => {
+    const identity = authenticate('Bearer secret-2')
+    expect(() => requireScope(identity, 'audit:read')).not.toThrow()
+    expect(() => requireScope(identity, 'audit:write')).toThrow(
+      expect.objectContaining({
+        code: 'FORBIDDEN',
+        message: 'auditor may not do this: its token lacks the scope audit:write',
+      }),
+    )
+  })
+})
+
+describe('parseTokenFile', () => {
+  it('reads its own format', () => {
+    expect(parseTokenFile(JSON.stringify(FILE), 'tokens.json')).toEqual(FILE)
+  })
+
+  it.each([
+    ['no JSON', '{"hunter2'],
+    ['another version', '{"version":2,"tokens":[]}'],
+    ['a token in clear', '{"version":1,"tokens":[{"token":"hunter2","name":"a","tenant":"b","scopes":[]}]}'],
+    ['no hex', '{"version":1,"tokens":[{"sha256":"hunter2","name":"a","tenant":"b","scopes":[]}]}'],
+    ['twice the same', JSON.stringify({ version: 1, tokens: [FILE.tokens[0], FILE.tokens[0]] })],
+  ])('refuses %s and quotes nothing of it', (_name, text) => {
+    expect(() => parseTokenFile(text, 'tokens.json')).toThrow(expect.objectContaining({ code: 'CONFIG_INVALID' }))
+    expect(() => parseTokenFile(text, 'tokens.json')).toThrow(/^(?!.*hunter2)tokens\.json is not/)
+  })
+})

@@ -1,0 +1,111 @@
+import { createHash, timingSafeEqual } from 'node:crypto'
+import Type from 'typebox'
+import { Compile } from 'typebox/compile'
+import { SignetError } from '#core/error/signet-error.ts'
+
+const Name = Type.String({ minLength: 1, maxLength: 512 })
+
+/**
+ * The token file: who may call, as what. It holds digests only, so reading it gives nobody access. `producer_id` is what the
+ * caller writes as (absent: it writes nothing); `scopes` are what it may do, for example `audit:write`, `audit:read`.
+ */
+export const TokenFile = Type.Object(
+  {
+    version: Type.Literal(1),
+    tokens: Type.Array(
+      Type.Object(
+        {
+          /** SHA-256 of the token, lowercase hex. */
+          sha256: Type.String({ pattern: '^[0-9a-f]{64}$' }),
+          name: Name,
+          tenant: Name,
+          producer_id: Type.Optional(Name),
+          scopes: Type.Array(Type.String({ pattern: '^[a-z][a-z0-9:._-]{0,63}$' }), { maxItems: 64 }),
+        },
+        { additionalProperties: false },
+      ),
+      { maxItems: 10_000 },
+    ),
+  },
+  { additionalProperties: false },
+)
+export type TokenFile = Type.Static<typeof TokenFile>
+
+/** An authenticated caller. */
+export type Identity = {
+  readonly name: string
+  readonly tenant: string
+  readonly producerId: string | null
+  readonly scopes: ReadonlySet<string>
+}
+
+/** `authorization`: the header's value. @throws SignetError UNAUTHENTICATED */
+export type Authenticator = { readonly authenticate: (authorization: string | undefined) => Identity }
+
+const validator = Compile(TokenFile)
+const MAX_TOKEN_CHARS = 4_096
+/** RFC 6750, section 2.1; the scheme's name is case-insensitive (RFC 9110, section 11.1). */
+const BEARER = /^bearer +([A-Za-z0-9\-._~+/]+=*)$/i
+
+/** Parses a token file. `source` names it in messages. @throws SignetError CONFIG_INVALID, without any of its content */
+export function parseTokenFile(text: string, source: string): TokenFile {
+  let value: unknown
+  try {
+    value = JSON.parse(text)
+  } catch (cause) {
+    throw new SignetError('CONFIG_INVALID', `${source} is not JSON`, { cause: nameOf(cause) })
+  }
+  if (!validator.Check(value)) {
+    const where = [...validator.Errors(value)].map((error) => `${error.instancePath || '/'} ${error.message}`)
+    throw new SignetError('CONFIG_INVALID', `${source} is not a token file: ${where.slice(0, 3).join('; ')}`)
+  }
+  const digests = new Set(value.tokens.map((token) => token.sha256))
+  if (digests.size !== value.tokens.length) {
+    throw new SignetError('CONFIG_INVALID', `${source} is not a token file: the same token is listed twice`)
+  }
+  return value
+}
+
+/**
+ * Looks callers up by the SHA-256 of their bearer token. The comparison walks every entry and is constant in time, so that an
+ * answer's timing tells neither how much of a guess was right nor where in the file it is.
+ */
+export function createTokenAuthenticator(file: TokenFile): Authenticator {
+  const entries = file.tokens.map((token) => ({
+    digest: Buffer.from(token.sha256, 'hex'),
+    identity: {
+      name: token.name,
+      tenant: token.tenant,
+      producerId: token.producer_id ?? null,
+      scopes: new Set(token.scopes),
+    } satisfies Identity,
+  }))
+  return {
+    authenticate(authorization) {
+      if (authorization === undefined || authorization === '') {
+        throw new SignetError('UNAUTHENTICATED', 'send the header Authorization: Bearer TOKEN')
+      }
+      const token = authorization.length > MAX_TOKEN_CHARS ? undefined : BEARER.exec(authorization)?.[1]
+      if (token === undefined) {
+        throw new SignetError('UNAUTHENTICATED', 'the Authorization header is not of the form Bearer TOKEN')
+      }
+      const digest = createHash('sha256').update(token).digest()
+      let found: Identity | undefined
+      for (const entry of entries) if (timingSafeEqual(entry.digest, digest)) found = entry.identity
+      if (found === undefined) throw new SignetError('UNAUTHENTICATED', 'the token is not known here')
+      return found
+    },
+  }
+}
+
+/** @throws SignetError FORBIDDEN naming the scope that is missing */
+export function requireScope(identity: Identity, scope: string): void {
+  if (!identity.scopes.has(scope)) {
+    throw new SignetError('FORBIDDEN', `${identity.name} may not do this: its token lacks the scope ${scope}`)
+  }
+}
+
+/** JSON.parse quotes the text in its message; only the kind of error is kept. */
+function nameOf(cause: unknown): string {
+  return cause instanceof Error ? cause.name : 'unknown'
+}

@@ -1,0 +1,101 @@
+// `npm test`: every check, with progress as it goes and a table at the end whose counts come from the real runs.
+// `npm test -- types unit` runs only those.
+import path from 'node:path'
+import { ensureOpa } from '#tools/opa/build.ts'
+import { dependentsOf } from './checks/dependents.ts'
+import { runStatic, runVitest, secondsSince, type CheckResult } from './checks/run.ts'
+
+const ROOT = path.resolve(import.meta.dirname, '..')
+const CHECKS = ['types', 'lint', 'format', 'unused', 'unit', 'docs', 'policies', 'integration'] as const
+type Check = (typeof CHECKS)[number]
+
+function say(line: string): void {
+  process.stdout.write(`\n== ${line}\n`)
+}
+
+async function runChecks(wanted: ReadonlySet<Check>): Promise<CheckResult[]> {
+  const results: CheckResult[] = []
+  const check = async (name: Check, run: () => Promise<CheckResult>): Promise<void> => {
+    if (!wanted.has(name)) return
+    say(name)
+    const result = await run()
+    results.push(result)
+    const { passed, failed } = result.counts
+    process.stdout.write(`   ${name}: ${passed} passed, ${failed} failed, ${result.seconds.toFixed(1)} s\n`)
+  }
+
+  // OPA takes minutes to build on a cold machine: everything that can do without it goes first.
+  const opaNeeded = wanted.has('policies') || wanted.has('integration')
+  const opaStartedAt = Date.now()
+  const opa = opaNeeded
+    ? ensureOpa({ onProgress: (line) => process.stdout.write(`   [opa] ${line}\n`) }).then(
+        () => null,
+        (error: unknown) => (error instanceof Error ? error.message : String(error)),
+      )
+    : Promise.resolve(null)
+  const withOpa = dependentsOf(
+    'tools/opa/build.ts',
+    ['{core,engine,runtime,proxy,ledger,cli,tools,policies}/**/*.test.ts'],
+    ROOT,
+  )
+
+  await check('types', () => runStatic('types', 'tsc', ['--noEmit']))
+  await check('lint', () => runStatic('lint', 'oxlint', ['--type-aware', '--deny-warnings']))
+  await check('format', () => runStatic('format', 'oxfmt', ['--check', '.']))
+  await check('unused', () => runStatic('unused', 'knip', ['--no-progress']))
+  await check('unit', () => runVitest('unit', ['--project', 'unit', ...withOpa.flatMap((file) => ['--exclude', file])]))
+  await check('docs', () => runVitest('docs', ['--project', 'docs']))
+
+  const opaProblem = await opa
+  if (opaProblem !== null) {
+    say('opa')
+    process.stdout.write(`   ${opaProblem}\n`)
+    results.push({
+      name: 'opa',
+      counts: { passed: 0, failed: 1, skipped: 0 },
+      failures: [{ where: 'opa', reason: opaProblem }],
+      seconds: secondsSince(opaStartedAt),
+    })
+  }
+  if (withOpa.length > 0) await check('policies', () => runVitest('policies', ['--project', 'unit', ...withOpa]))
+  await check('integration', () => runVitest('integration', ['--project', 'integration']))
+  return results
+}
+
+function summary(results: readonly CheckResult[]): string {
+  const rows = results.map(({ name, counts, seconds }) => [
+    counts.failed === 0 ? 'ok' : 'FAILED',
+    name,
+    String(counts.passed),
+    String(counts.failed),
+    String(counts.skipped),
+    `${seconds.toFixed(1)} s`,
+  ])
+  const table = [['', 'check', 'passed', 'failed', 'skipped', 'time'], ...rows]
+  const widths = [0, 1, 2, 3, 4, 5].map((column) => Math.max(...table.map((row) => row[column]?.length ?? 0)))
+  const lines = table.map((row) =>
+    row
+      .map((cell, column) => (column < 2 ? cell.padEnd(widths[column] ?? 0) : cell.padStart(widths[column] ?? 0)))
+      .join('  ')
+      .trimEnd(),
+  )
+  const failures = results.flatMap((result) =>
+    result.failures.map((failure) => `FAILED  ${failure.where}: ${failure.reason}`),
+  )
+  return [...failures, '', ...lines, ''].join('\n')
+}
+
+function parseWanted(args: readonly string[]): Set<Check> {
+  const unknown = args.filter((name) => !(CHECKS as readonly string[]).includes(name))
+  if (unknown.length > 0) {
+    process.stderr.write(`signet: no check named ${unknown.join(', ')}; there are ${CHECKS.join(', ')}\n`)
+    process.exit(2)
+  }
+  return new Set(args.length === 0 ? CHECKS : (args as Check[]))
+}
+
+const results = await runChecks(parseWanted(process.argv.slice(2)))
+const passed = results.reduce((sum, { counts }) => sum + counts.passed, 0)
+const failed = results.reduce((sum, { counts }) => sum + counts.failed, 0)
+process.stdout.write(`\n${summary(results)}\n${passed} passed, ${failed} failed\n`)
+process.exit(failed === 0 && passed > 0 ? 0 : 1)
