@@ -111,6 +111,12 @@ export function parseVerifyQuery(query: unknown): VerifyScope {
   if ((query.checkpoint_seq === undefined) !== (query.checkpoint_hash === undefined)) {
     throw new SignetError('REQUEST_INVALID', 'the parameters checkpoint_seq and checkpoint_hash go together')
   }
+  if (query.checkpoint_seq !== undefined) {
+    const seq = Number(query.checkpoint_seq)
+    if (query.trace_id !== undefined || seq < fromSeq - 1 || (toSeq !== null && seq > toSeq)) {
+      throw new SignetError('REQUEST_INVALID', 'the parameter checkpoint_seq lies outside of what is to be verified')
+    }
+  }
   return {
     fromSeq,
     toSeq,
@@ -137,7 +143,7 @@ function invalid(fault: { instancePath: string; message: string } | undefined): 
   const name = fault?.instancePath.replace(/^\//, '') ?? ''
   return new SignetError(
     'REQUEST_INVALID',
-    name === ''
+    name === '' || fault?.message === 'schema is false'
       ? 'the query has a parameter that is not known here; see docs/reference/audit.md'
       : `the parameter ${name} ${fault?.message ?? 'is not valid'} (given once)`,
   )

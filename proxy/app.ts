@@ -1,4 +1,4 @@
-import Fastify, { type FastifyBaseLogger, type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify'
+import Fastify, { LogController, type FastifyBaseLogger, type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify'
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { BlockList } from 'node:net'
 import type { Logger } from 'pino'
@@ -11,6 +11,7 @@ import { digestTarget, originForm, pathOf, type ExchangeContext } from './exchan
 import { Exchange, type ExchangeDeps } from './exchange/exchange.ts'
 import { ANONYMOUS, callerOf } from './http/caller.ts'
 import type { PolicyHolder } from './policy/holder.ts'
+import { answerClientError } from './http/client-error.ts'
 import type { RequestTracing } from './http/request-tracing.ts'
 import { STAMP_HASH, stampNotFound, type StampArchive, type StampStore } from './stamps/store.ts'
 
@@ -43,7 +44,7 @@ const SIDECAR_SUFFIX = '.stamp.json'
 export function buildApp(deps: ProxyAppDeps): FastifyInstance {
   const app = Fastify({
     loggerInstance: deps.log as FastifyBaseLogger,
-    disableRequestLogging: true,
+    logController: new LogController({ disableRequestLogging: true }),
     requestTimeout: deps.requestTimeoutMs,
     http: { maxHeaderSize: deps.maxHeaderBytes, insecureHTTPParser: false },
     frameworkErrors: (error, request, reply) => {
@@ -51,6 +52,7 @@ export function buildApp(deps: ProxyAppDeps): FastifyInstance {
       const refusal = new SignetError('REQUEST_INVALID', `The request target is malformed: ${error.message}`)
       ownRefusal(deps, refusal, request.raw, reply.raw)
     },
+    clientErrorHandler: answerClientError,
     routerOptions: { maxParamLength: 65_536 },
   })
   const handOver = (handle: (request: IncomingMessage, response: ServerResponse) => void) => ({
@@ -60,8 +62,7 @@ export function buildApp(deps: ProxyAppDeps): FastifyInstance {
     },
     handler: unreachable,
   })
-  app.route({ method: app.supportedMethods, url: '/*', ...handOver((request, response) => proxy(deps, request, response)) })
-  app.route({ method: 'OPTIONS', url: '*', ...handOver((request, response) => proxy(deps, request, response)) })
+  app.route({ method: app.supportedMethods, url: '*', ...handOver((request, response) => proxy(deps, request, response)) })
   app.route({ method: app.supportedMethods, url: `${RESERVED}*`, ...handOver((request, response) => void reserved(deps, request, response)) })
   return app
 }

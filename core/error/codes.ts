@@ -37,6 +37,8 @@ export const ERROR_CODES = {
   FORBIDDEN: { status: 403, title: 'Not permitted' },
   PORT_IN_USE: { status: 500, title: 'Port is already in use' },
   // proxy
+  REQUEST_HEAD_TOO_LARGE: { status: 431, title: 'Request head is too large' },
+  REQUEST_TIMEOUT: { status: 408, title: 'The request did not arrive in time' },
   POLICY_DENIED: { status: 422, title: 'Policy does not let this response out' },
   POLICY_DATA_INVALID: { status: 500, title: 'Policy data is invalid' },
   PROXY_NOT_READY: { status: 503, title: 'The proxy is not ready' },

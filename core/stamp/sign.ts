@@ -1,11 +1,13 @@
 import { createHmac } from 'node:crypto'
+import Type from 'typebox'
+import { Compile } from 'typebox/compile'
 import { canonicalize } from '../canonical/jcs.ts'
 import { digestText, formatDigest } from '../crypto/digest.ts'
 import { pae } from '../crypto/pae.ts'
 import { SignetError } from '../error/signet-error.ts'
 import { isValidAt, type ActiveStampKey } from '../keyring/keyring.ts'
 import { STAMP_PAYLOAD_TYPE, SIGNET_CONTEXT } from './mac.ts'
-import type { Canonicalization, Stamp, StampClaims } from './schema.ts'
+import { Stamp, type Canonicalization, type StampClaims } from './schema.ts'
 
 export type StampToSign = {
   readonly claims: StampClaims
@@ -20,13 +22,20 @@ export type StampToSign = {
 /** A complete stamp. `jcs`: the text whose bytes are the stamp, everywhere. `hash`: `sha256:…` of them. */
 export type SignedStamp = { readonly stamp: Stamp; readonly jcs: string; readonly hash: string }
 
+const claimsValidator = Compile(Type.Omit(Stamp, ['integrity']))
+
 /**
- * Signs claims. The schema is not checked here (the path is hot); a claim out of its range makes a stamp that nobody accepts.
- * @throws SignetError STAMP_KEY_INVALID when the key is another producer's or tenant's or not valid at `timestamp_utc`;
- * CANONICAL_VALUE_INVALID when a claim has no canonical form
+ * Signs claims. What it signs verifies: a stamp that nobody would accept is not made.
+ * @throws SignetError STAMP_INVALID when a claim is not as the schema has it; STAMP_KEY_INVALID when the key is another producer's
+ * or tenant's or not valid at `timestamp_utc`; CANONICAL_VALUE_INVALID when a claim has no canonical form
  */
 export function signStamp(toSign: StampToSign): SignedStamp {
   const { claims, key } = toSign
+  if (!claimsValidator.Check(claims)) {
+    const [error] = claimsValidator.Errors(claims)
+    const path = error?.instancePath ?? '/'
+    throw new SignetError('STAMP_INVALID', `the claims to stamp at ${path}: ${error?.message ?? 'must be of schema v1'}`, { details: { path } })
+  }
   if (claims.data_lineage.producer_id !== key.producerId || claims.subject.tenant !== key.tenant) {
     throw new SignetError('STAMP_KEY_INVALID', `key «${key.keyId}» signs for producer «${key.producerId}» and tenant «${key.tenant}» only`)
   }

@@ -119,7 +119,7 @@ describe('isolation', () => {
     const isImport = line.startsWith('import')
     const body = isImport ? `${line}\n\n${PASS}` : `${PASS}\n${line}`
     const problems = await problemsOf([ruleSource('mine', body)], 'namespace/shop')
-    const found = problems.find((problem) => problem.message.includes('refers to'))
+    const found = problems.find((problem) => problem.message.includes('allowed are the packages'))
     expect([found?.line, found?.column], JSON.stringify(problems)).toEqual([isImport ? BODY_LINE : BODY_LINE + 1, wantColumn])
   })
 

@@ -39,10 +39,10 @@ export function isEmail(bytes: Buffer, start: number, at: number, end: number, c
   const domain = at + 1
   const domainEnd = endOfDomain(bytes, domain, Math.min(end, domain + MAX_DOMAIN))
   if (domainEnd === -1) return false
-  if (isDigit(bytes[domain]!) && domainEnd - domain < 16 && IMAGE.test(bytes.latin1Slice(domain, domainEnd))) return false
-  if (at - local === 3 && bytes.latin1Slice(local, at) === 'git') return false
+  if (isDigit(bytes[domain]!) && domainEnd - domain < 16 && IMAGE.test(bytes.toString('latin1', domain, domainEnd))) return false
+  if (at - local === 3 && bytes.toString('latin1', local, at) === 'git') return false
   if (context === 'code') return isQuote(bytes[local - 1]) && local > start
-  if (context === 'page' && at - local <= MAX_ROLE) return !ROLES.has(bytes.latin1Slice(local, at).toLowerCase())
+  if (context === 'page' && at - local <= MAX_ROLE) return !ROLES.has(bytes.toString('latin1', local, at).toLowerCase())
   return true
 }
 

@@ -32,7 +32,7 @@ export function endOfIban(bytes: Uint8Array, start: number, at: number, end: num
     const byte = bytes[i]!
     if (isDigit(byte)) rest = (rest * 10 + byte - DIGIT_0) % 97
     else if (isLetter(byte)) rest = (rest * 100 + (byte | 0x20) - 0x57) % 97
-    else if ((byte === SPACE || byte === HYPHEN) && bytes[i - 1] !== byte) continue
+    else if ((byte === SPACE || byte === HYPHEN) && isAlphanumeric(bytes[i - 1]!)) continue
     else return -1
     seen++
   }

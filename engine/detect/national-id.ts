@@ -27,12 +27,12 @@ export function ssnGroups(groups: DigitGroups): number {
   return count > 0 && isSsn(groups.digits) ? count : 0
 }
 
-/** Never issued: area 000, 666 and 900–999, group 00, serial 0000 (SSA, POMS RM 10201.035), and the numbers of advertisements. */
+/** Never issued: area 000, 666 and 900–999, group 00, serial 0000 (SSA, POMS RM 10201.035). */
 function isSsn(digits: Uint8Array): boolean {
   const area = number(digits, 0, 3)
   const group = number(digits, 3, 5)
   const serial = number(digits, 5, 9)
-  return area !== 0 && area !== 666 && area < 900 && group !== 0 && serial !== 0 && !(area === 78 && group === 5 && serial === 1120)
+  return area !== 0 && area !== 666 && area < 900 && group !== 0 && serial !== 0
 }
 
 /** German tax identification number: ISO 7064 MOD 11,10; in the first ten digits one is twice or thrice, no other repeats. */
@@ -100,7 +100,7 @@ const NINO_NOT_PREFIX: ReadonlySet<string> = new Set(['BG', 'GB', 'KN', 'NK', 'N
  */
 export function endOfNino(bytes: Buffer, at: number, end: number): number {
   if (at + 9 > end || !isLetter(bytes[at]!) || !isLetter(bytes[at + 1]!)) return -1
-  const prefix = bytes.latin1Slice(at, at + 2).toUpperCase()
+  const prefix = bytes.toString('latin1', at, at + 2).toUpperCase()
   if (NINO_NOT_FIRST.includes(prefix[0]!) || NINO_NOT_SECOND.includes(prefix[1]!) || NINO_NOT_PREFIX.has(prefix)) return -1
   let i = at + 2
   for (let digits = 0; digits < 6; i++) {

@@ -22,8 +22,8 @@ export type IngestDeps = {
   readonly onRefused: (code: string) => void
 }
 
-/** Batches whose bodies may be in memory at the same time: 16 × 8 MiB. */
-const MAX_CONCURRENT_BATCHES = 16
+/** Bytes of batch bodies that may be in memory at the same time, by what their senders declare. */
+const MAX_BODY_BYTES_UNDER_WAY = 128 * 1024 * 1024
 const MAX_SESSION_BYTES = 16 * 1024
 
 const openValidator = Compile(SessionOpen)
@@ -32,7 +32,7 @@ const closeValidator = Compile(SessionClose)
 /** What producers call: sessions and events. */
 export function ingestRoutes(app: FastifyInstance, deps: IngestDeps): void {
   const onRequest = requireIdentity(deps.authenticator, 'audit:write')
-  let underWay = 0
+  let bytesUnderWay = 0
 
   // The ledger signs over exact bytes: fastify must not parse, coerce or complete anything.
   app.removeAllContentTypeParsers()
@@ -46,23 +46,26 @@ export function ingestRoutes(app: FastifyInstance, deps: IngestDeps): void {
     bodyLimit: MAX_BATCH_BYTES,
     onRequest: [
       onRequest,
-      async (request) => {
+      async (request, reply) => {
         refuseEncoding(request)
-        if (underWay >= MAX_CONCURRENT_BATCHES) throw new SignetError('LEDGER_BUSY', 'too many batches are under way; try again shortly')
+        const declared = Number(request.headers['content-length'] ?? MAX_BATCH_BYTES)
+        const bytes = Math.min(Number.isNaN(declared) ? MAX_BATCH_BYTES : declared, MAX_BATCH_BYTES)
+        if (bytesUnderWay + bytes > MAX_BODY_BYTES_UNDER_WAY) {
+          throw new SignetError('LEDGER_BUSY', 'too many batches are under way; try again shortly')
+        }
+        bytesUnderWay += bytes
+        reply.raw.once('close', () => {
+          bytesUnderWay -= bytes
+        })
       },
     ],
     handler: async (request, reply) => {
-      underWay += 1
-      try {
-        const producer = producerOf(request)
-        const entries = await readBatch(bodyOf(request), producer)
-        const outcome = await deps.sequencer.append({ producer, entries })
-        deps.sessions.progressed(producer, outcome.spoolHeads)
-        for (const { code } of outcome.refused) deps.onRefused(code)
-        return await reply.type('application/json').send(JSON.stringify(signedAck(deps, producer.tenant, outcome)))
-      } finally {
-        underWay -= 1
-      }
+      const producer = producerOf(request)
+      const entries = await readBatch(bodyOf(request), producer)
+      const outcome = await deps.sequencer.append({ producer, entries })
+      deps.sessions.progressed(producer, outcome.spoolHeads)
+      for (const { code } of outcome.refused) deps.onRefused(code)
+      return reply.type('application/json').send(JSON.stringify(signedAck(deps, producer.tenant, outcome)))
     },
   })
 

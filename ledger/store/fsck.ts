@@ -3,7 +3,12 @@ import type { RecordProjection } from '#core/audit/record.ts'
 import type { Client } from '#runtime/postgres/transaction.ts'
 
 /** A link as the wall has it. `traceHead`: hash of the link before it in its trace, as found by the index; null where there is none. */
-export type StoredLink = Link & { readonly retentionClass: string; readonly month: string; readonly traceHead: Buffer | null }
+export type StoredLink = Link & {
+  readonly retentionClass: string
+  readonly month: string
+  readonly appendedAt: string
+  readonly traceHead: Buffer | null
+}
 /** A record as the wall has it, its projections as text in the forms of `RecordProjection`. */
 export type StoredRecord = {
   readonly seq: number
@@ -25,9 +30,10 @@ export async function readLinks(
   tenant: string,
   range: { after: number; to: number; limit: number; traceHmac: Buffer | null },
 ): Promise<StoredLink[]> {
-  const { rows } = await client.query<Record<string, Buffer | null> & { seq: string; event_id: string; key_id: string; retention_class: string; month: string }>(
+  const { rows } = await client.query<Record<string, Buffer | null> & { seq: string; event_id: string; key_id: string; retention_class: string; month: string; appended_at: string }>(
     `SELECT l.seq, l.event_id, l.commitment, l.hash, l.previous_hash, l.previous_trace_hash, l.key_id, l.trace_hmac, l.received_hmac,
             l.retention_class, to_char(l.month, 'YYYY-MM-DD') AS month,
+            to_char(l.appended_at AT TIME ZONE 'UTC', ${RFC3339}) AS appended_at,
             (SELECT t.hash FROM signet.links t WHERE t.tenant = l.tenant AND t.trace_hmac = l.trace_hmac AND t.seq < l.seq
               ORDER BY t.seq DESC LIMIT 1) AS trace_head
        FROM signet.links l
@@ -48,6 +54,7 @@ export async function readLinks(
     received_hmac: row['received_hmac'] ?? Buffer.alloc(0),
     retentionClass: row.retention_class,
     month: row.month,
+    appendedAt: milliseconds(row.appended_at),
     traceHead: row['trace_head'] ?? null,
   }))
 }
@@ -100,4 +107,10 @@ export async function readStamps(client: Client, tenant: string, hashes: readonl
 /** `….123000Z` as `….123Z`; anything finer stays as it is, and differs. */
 function milliseconds(text: string | null | undefined): string {
   return (text ?? '').replace(/000Z$/, 'Z')
+}
+
+/** The highest number that a record has; 0 where there is none. */
+export async function highestRecord(client: Client, tenant: string): Promise<number> {
+  const { rows } = await client.query<{ seq: string }>('SELECT seq FROM signet.records WHERE tenant = $1 ORDER BY seq DESC LIMIT 1', [tenant])
+  return Number(rows[0]?.seq ?? 0)
 }

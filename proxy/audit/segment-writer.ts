@@ -9,8 +9,8 @@ import { encodeSegmentHeader, SEGMENT_HEADER_BYTES, segmentName } from './segmen
 
 const PROBE_INTERVAL_MS = 500
 const PROBE_BYTES = 64 * 1024
-/** Errors after which the file itself is as good as before; after any other it is given up for a new one. */
-const OUT_OF_SPACE = new Set(['ENOSPC', 'EDQUOT', 'EFBIG', 'SHORT_WRITE'])
+/** Errors after which the file itself is as good as before; after any other (EIO, EFBIG, …) it is given up for a new one. */
+const OUT_OF_SPACE = new Set(['ENOSPC', 'EDQUOT'])
 
 export type SegmentWriterOptions = {
   dir: string
@@ -167,7 +167,8 @@ export class SegmentWriter {
   #undo(active: Active, error: Error): void {
     try {
       this.#options.disk.truncate(active.fd, active.segment.end)
-      if (OUT_OF_SPACE.has(errorCode(error))) return
+      // An empty one is kept in any case: a disk with space for headers only must not fill with them.
+      if (OUT_OF_SPACE.has(errorCode(error)) || active.segment.end === SEGMENT_HEADER_BYTES) return
     } catch {
       // The tail stays torn: it is cut at the next start, and never read before.
     }

@@ -304,9 +304,14 @@ function failingDisk() {
     truncate: [] as (() => void)[],
     sync: [] as (() => Promise<void>)[],
     syncs: 0,
+    fd: -1,
   }
   const disk: SpoolDisk = {
     ...realDisk,
+    open: (path) => {
+      plan.fd = realDisk.open(path)
+      return plan.fd
+    },
     write: (fd, bytes, length) => plan.write.shift()?.() ?? realDisk.write(fd, bytes, length),
     truncate: (fd, length) => (plan.truncate.shift() ?? (() => realDisk.truncate(fd, length)))(),
     sync: async (fd) => {
@@ -336,8 +341,7 @@ describe('disk faults', () => {
     spool.append('one')
     // As the kernel does it: half of the frame is in the file when the call fails.
     plan.write.push(() => {
-      const fd = Number(openFd.at(-1))
-      realDisk.write(fd, Buffer.from([0xff, 0x53, 0x47, 0xfe, 0, 0, 0]), 7)
+      realDisk.write(plan.fd, Buffer.from([0xff, 0x53, 0x47, 0xfe, 0, 0, 0]), 7)
       return first()
     })
     if (truncate !== undefined) plan.truncate.push(truncate)
@@ -351,20 +355,6 @@ describe('disk faults', () => {
     await spool.close()
     const next = start({ session: SECOND })
     expect(next.pendingEvents).toBe(0)
-  })
-
-  const openFd: number[] = []
-  beforeEach(() => {
-    openFd.length = 0
-    const { open: real } = realDisk
-    realDisk.open = (path) => {
-      const fd = real(path)
-      openFd.push(fd)
-      return fd
-    }
-    return () => {
-      realDisk.open = real
-    }
   })
 
   it('becomes writable by itself when there is space again', async () => {

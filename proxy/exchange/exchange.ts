@@ -59,8 +59,10 @@ export class Exchange implements Dispatcher.DispatchHandler {
   #held = 0
   /** Set once the body is passed on, or only digested, instead of held. */
   #passing: Passing | null = null
-  #finished = false
+  /** Everything is decided: what leaves, or that nothing does. */
+  #settled = false
   #retried = false
+  #paused = false
 
   constructor(
     deps: ExchangeDeps,
@@ -76,9 +78,11 @@ export class Exchange implements Dispatcher.DispatchHandler {
     this.#request = request
     this.#response = response
     this.#onDone = onDone
-    // The client went away before its answer was complete: nothing more to ask the upstream for.
+    // Fires when the answer is flushed, and when the client went away before: until then what is held for it counts.
     response.once('close', () => {
-      if (!this.#finished) this.#clientGone()
+      if (!this.#settled) this.#clientGone()
+      this.#release()
+      this.#onDone()
     })
   }
 
@@ -121,17 +125,17 @@ export class Exchange implements Dispatcher.DispatchHandler {
 
   onRequestStart(controller: Dispatcher.DispatchController): void {
     this.#controller = controller
-    if (this.#finished) controller.abort(new Error('the exchange is over'))
+    if (this.#settled) controller.abort(new Error('the exchange is over'))
   }
 
   onResponseStart(controller: Dispatcher.DispatchController, status: number, headers: IncomingHttpHeaders): void {
     // Informational answers are dropped: they hold no decision (RFC 9110 §15.2).
-    if (status < 200 || this.#finished) return
+    if (status < 200 || this.#settled) return
     this.#controller = controller
-    const mediaType = mediaTypeOf(headers['content-type'])
-    const answer: Answer = { status, mediaType, headers, lineage: declaredLineage(headers) }
-    this.#answer = answer
     this.#guard(() => {
+      const mediaType = mediaTypeOf(headers['content-type'])
+      const answer: Answer = { status, mediaType, headers, lineage: declaredLineage(headers) }
+      this.#answer = answer
       if (this.#context.mode === 'off') {
         this.#openTransparent(answer)
         return
@@ -143,7 +147,7 @@ export class Exchange implements Dispatcher.DispatchHandler {
   }
 
   onResponseData(controller: Dispatcher.DispatchController, chunk: Buffer): void {
-    if (this.#finished) return
+    if (this.#settled) return
     this.#guard(() => {
       if (this.#passing !== null) {
         this.#pass(controller, chunk)
@@ -158,7 +162,7 @@ export class Exchange implements Dispatcher.DispatchHandler {
       if (this.#held > this.#deps.bufferBytes && this.#answer !== null) {
         const chunks = this.#chunks
         this.#openStream(this.#answer, null)
-        if (this.#finished) return
+        if (this.#settled) return
         this.#chunks = []
         for (const held of chunks) this.#pass(controller, held)
         this.#release()
@@ -167,7 +171,7 @@ export class Exchange implements Dispatcher.DispatchHandler {
   }
 
   onResponseEnd(): void {
-    if (this.#finished) return
+    if (this.#settled) return
     const answer = this.#answer
     if (answer === null) {
       this.#fail(new SignetError('UPSTREAM_INVALID', 'The service ended its answer before it began'), this.#effect())
@@ -180,7 +184,7 @@ export class Exchange implements Dispatcher.DispatchHandler {
   }
 
   onResponseError(_controller: Dispatcher.DispatchController, error: Error): void {
-    if (this.#finished) return
+    if (this.#settled) return
     if (this.#answer === null && !this.#retried && worthRetrying(this.#context.method, error)) {
       // The upstream closed an idle connection just as we used it (RFC 9112 §9.3.1): once more, on a new one.
       this.#retried = true
@@ -214,7 +218,7 @@ export class Exchange implements Dispatcher.DispatchHandler {
   }
 
   #judgeWhole(answer: Answer, raw: Buffer, content: Buffer): void {
-    if (this.#finished) return
+    if (this.#settled) return
     const { policy, mode } = this.#context
     const { validator } = this.#deps
     const hasContent = this.#hasContent(answer)
@@ -282,15 +286,20 @@ export class Exchange implements Dispatcher.DispatchHandler {
     passing.hash?.update(chunk)
     passing.length += chunk.length
     if (this.#kind.kind === 'sidecar') return
-    if (!this.#response.write(chunk)) {
-      controller.pause()
-      this.#response.once('drain', () => controller.resume())
-    }
+    if (this.#response.write(chunk) || this.#paused) return
+    this.#paused = true
+    controller.pause()
+    this.#expectProgress()
+    this.#response.once('drain', () => {
+      this.#paused = false
+      this.#response.socket?.setTimeout(0)
+      controller.resume()
+    })
   }
 
   #complete(answer: Answer, passing: Passing): void {
     if (passing.hash === null) {
-      this.#finish()
+      this.#settled = true
       this.#response.end()
       return
     }
@@ -302,17 +311,26 @@ export class Exchange implements Dispatcher.DispatchHandler {
     }
     const trailer = this.#deps.validator.completeStream(this.#context, answer, passing.inspection, passing.judgement as Judgement, sized)
     if (passing.trailer) this.#response.addTrailers({ 'Compliance-Stamp': trailer })
-    this.#finish()
+    this.#settled = true
     this.#response.end()
   }
 
   #send(sealed: Sealed): void {
+    const response = this.#response
+    this.#settled = true
+    this.#chunks = []
     const write = (): void => {
-      this.#finish()
-      if (!this.#response.destroyed) writeSealed(this.#response, sealed)
+      if (response.destroyed) return
+      writeSealed(response, sealed)
+      if (response.writableLength > 0) this.#expectProgress()
     }
     if (this.#deps.synced === null) write()
     else this.#deps.synced().then(write, (error: unknown) => this.#abandon(error))
+  }
+
+  /** A client that takes nothing of what is written for it is cut off: it would hold memory and an upstream connection for good. */
+  #expectProgress(): void {
+    this.#response.socket?.setTimeout(this.#deps.bodyTimeoutMs)
   }
 
   /** Runs a step; whatever it throws becomes a refusal, since the alternative is an answer nobody decided on. */
@@ -330,7 +348,7 @@ export class Exchange implements Dispatcher.DispatchHandler {
   }
 
   #fail(error: unknown, effect: RequestEffect): void {
-    if (this.#finished) return
+    if (this.#settled) return
     const status = this.#answer?.status ?? null
     if (this.#response.headersSent) {
       const code = error instanceof SignetError ? error.code : 'INTERNAL'
@@ -346,7 +364,7 @@ export class Exchange implements Dispatcher.DispatchHandler {
   }
 
   #abandon(error: unknown): void {
-    this.#finish()
+    this.#settled = true
     this.#controller?.abort(error instanceof Error ? error : new Error('the exchange failed'))
     this.#response.destroy()
   }
@@ -355,7 +373,7 @@ export class Exchange implements Dispatcher.DispatchHandler {
     if (this.#answer !== null && this.#passing?.judgement != null) {
       this.#deps.validator.abortStream(this.#context, this.#answer, this.#passing.judgement, this.#passing.length, 'CLIENT_GONE')
     }
-    this.#finish()
+    this.#settled = true
     this.#controller?.abort(new Error('the client went away'))
   }
 
@@ -363,12 +381,5 @@ export class Exchange implements Dispatcher.DispatchHandler {
     this.#deps.budget.give(this.#held)
     this.#held = 0
     this.#chunks = []
-  }
-
-  #finish(): void {
-    if (this.#finished) return
-    this.#finished = true
-    this.#release()
-    this.#onDone()
   }
 }

@@ -18,6 +18,8 @@ export type ProcessOptions = {
   readonly start: (signal: AbortSignal) => Promise<StartedProcess>
   /** Milliseconds that draining may take before the process leaves all the same. Default 25,000 (Kubernetes grants 30 s). */
   readonly drainMs?: number
+  /** Milliseconds within which a further signal is the same one, come another way. Default 0. */
+  readonly sameSignalMs?: number
 }
 
 const DEFAULT_DRAIN_MS = 25_000
@@ -34,6 +36,7 @@ export async function runProcess(options: ProcessOptions): Promise<void> {
   const stopping = new AbortController()
   let started: StartedProcess | undefined
   let drainStarted = false
+  let signalledAtMs = 0
 
   const fail = (message: string, error: unknown): void => {
     if (started?.log) started.log.fatal({ error }, message)
@@ -59,7 +62,11 @@ export async function runProcess(options: ProcessOptions): Promise<void> {
     process.exit(0)
   }
   const onSignal = (signal: 'SIGINT' | 'SIGTERM'): void => {
-    if (stopping.signal.aborted) process.exit(128 + SIGNAL_NUMBERS[signal])
+    if (stopping.signal.aborted) {
+      if (performance.now() - signalledAtMs < (options.sameSignalMs ?? 0)) return
+      process.exit(128 + SIGNAL_NUMBERS[signal])
+    }
+    signalledAtMs = performance.now()
     started?.log?.info({ signal }, 'draining')
     stopping.abort()
     void drain()
@@ -69,6 +76,7 @@ export async function runProcess(options: ProcessOptions): Promise<void> {
   if (process.channel) {
     process.on('disconnect', () => {
       if (stopping.signal.aborted) return
+      signalledAtMs = performance.now()
       stopping.abort()
       void drain()
     })

@@ -1,0 +1,298 @@
+import { holdsLetter, isDigit } from './alphabet.ts'
+import { LABEL, financialField, labelOf, NUMBERED } from './label.ts'
+import { MIN_DIGITS, type TextScanner } from './text.ts'
+import type { Tally } from './tally.ts'
+
+/** As deep as `parseStrict` goes; deeper is not read. */
+const MAX_DEPTH = 64
+
+const DIGIT = 1
+const AT = 2
+const QUOTE = 3
+const BACKSLASH = 4
+const CONTROL = 5
+/** Of a byte inside a string. */
+const CLASS = new Uint8Array(256)
+for (let byte = 0; byte < 0x20; byte++) CLASS[byte] = CONTROL
+for (let byte = 0x30; byte <= 0x39; byte++) CLASS[byte] = DIGIT
+CLASS[0x40] = AT
+CLASS[0x22] = QUOTE
+CLASS[0x5c] = BACKSLASH
+
+/** What `\x` stands for; 0 for none. `\u` is apart. */
+const ESCAPED = new Uint8Array(256)
+for (const [written, meant] of ['""', '\\\\', '//', 'b\b', 'f\f', 'n\n', 'r\r', 't\t']) {
+  ESCAPED[written!.charCodeAt(0)] = meant!.charCodeAt(0)
+}
+
+const HOLDS_PLAIN_NAME = 1
+const IS_PERSON = 2
+
+/** A body is one value, or values one after another (NDJSON, JSON text sequences). */
+export type JsonForm = 'value' | 'lines'
+
+/**
+ * Reads JSON (RFC 8259, to the letter) from its bytes, and finds in one pass over them what strings, numbers and names hold,
+ * without building values. One object for one body. The bytes must be valid UTF-8.
+ */
+export class JsonScanner {
+  readonly #bytes: Buffer
+  readonly #tally: Tally
+  readonly #text: TextScanner
+  /** Of the string read last: digits in it, and whether it has an escape. An `@` counts as enough digits to look. */
+  #digits = 0
+  #escaped = false
+  #scratch: Buffer | null = null
+
+  constructor(bytes: Buffer, tally: Tally, text: TextScanner) {
+    this.#bytes = bytes
+    this.#tally = tally
+    this.#text = text
+  }
+
+  /** False where the bytes are not JSON of this form; what was found until then counts for nothing. */
+  scan(form: JsonForm): boolean {
+    const bytes = this.#bytes
+    const end = bytes.length
+    const isObject = new Uint8Array(MAX_DEPTH + 1)
+    /** Label of the value to come, by depth; the elements of an array share it. */
+    const labels = new Int32Array(MAX_DEPTH + 1)
+    const people = new Uint8Array(MAX_DEPTH + 1)
+    let depth = 0
+    let i = skipSpace(bytes, 0, end, form)
+    if (i === end) return form === 'lines'
+    for (;;) {
+      // A value begins at i.
+      const byte = bytes[i]
+      const label = labels[depth]!
+      if (byte === 0x22) {
+        const close = this.#stringEnd(i + 1)
+        if (close === -1) return false
+        if (this.#digits >= MIN_DIGITS || this.#escaped || label !== 0) {
+          if (this.#string(i + 1, close, label)) people[depth]! |= HOLDS_PLAIN_NAME
+        }
+        i = close + 1
+      } else if (byte === 0x7b || byte === 0x5b) {
+        if (depth === MAX_DEPTH) return false
+        depth++
+        isObject[depth] = byte === 0x7b ? 1 : 0
+        labels[depth] = byte === 0x7b ? 0 : label
+        people[depth] = byte === 0x7b && (label & LABEL.PERSON) !== 0 ? IS_PERSON : 0
+        i = skipSpace(bytes, i + 1, end, form)
+        if (bytes[i] !== (byte === 0x7b ? 0x7d : 0x5d)) {
+          if (byte === 0x7b) {
+            i = this.#name(i, labels, people, depth)
+            if (i === -1) return false
+          }
+          continue
+        }
+        depth--
+        i++
+      } else {
+        const after = isDigit(byte ?? 0) || byte === 0x2d ? this.#number(i, label) : literalEnd(bytes, i)
+        if (after === -1) return false
+        i = after
+      }
+      // After a value: the ends of what it was in, or a comma.
+      for (;;) {
+        i = skipSpace(bytes, i, end, form)
+        if (depth === 0) {
+          if (i === end) return true
+          if (form === 'value') return false
+          // Values on lines of their own: what separates them was skipped as space.
+          if (bytes[i - 1]! > 0x20) return false
+          break
+        }
+        const next = bytes[i]
+        if (next === 0x2c) {
+          i = skipSpace(bytes, i + 1, end, form)
+          if (isObject[depth] === 1) {
+            i = this.#name(i, labels, people, depth)
+            if (i === -1) return false
+          }
+          break
+        }
+        if (next !== (isObject[depth] === 1 ? 0x7d : 0x5d)) return false
+        if (people[depth] === (HOLDS_PLAIN_NAME | IS_PERSON)) this.#tally.person_name++
+        depth--
+        i++
+      }
+    }
+  }
+
+  /** Reads a member's name and colon at `i`; where its value begins, or -1. */
+  #name(i: number, labels: Int32Array, people: Uint8Array, depth: number): number {
+    const bytes = this.#bytes
+    if (bytes[i] !== 0x22) return -1
+    const close = this.#stringEnd(i + 1)
+    if (close === -1) return -1
+    let label: number
+    if (this.#escaped) {
+      const decoded = this.#decode(i + 1, close)
+      label = labelOf(decoded, 0, decoded.length)
+      this.#text.scan(decoded, 0, decoded.length)
+    } else {
+      label = labelOf(bytes, i + 1, close)
+      if (this.#digits >= MIN_DIGITS) this.#text.scan(bytes, i + 1, close)
+    }
+    if (label !== 0) {
+      if ((label & LABEL.PERSON_DETAIL) !== 0) people[depth]! |= IS_PERSON
+      const field = financialField(label)
+      if (field > 0) this.#tally.financialFields |= 1 << (field - 1)
+    }
+    labels[depth] = label
+    const end = bytes.length
+    const colon = skipSpace(bytes, close + 1, end, 'value')
+    return bytes[colon] === 0x3a ? skipSpace(bytes, colon + 1, end, 'value') : -1
+  }
+
+  /** A string value to look at. True when it is a plain name. */
+  #string(start: number, close: number, label: number): boolean {
+    let bytes = this.#bytes
+    let at = start
+    let end = close
+    if (this.#escaped) {
+      bytes = this.#decode(start, close)
+      at = 0
+      end = bytes.length
+    }
+    if (this.#escaped || this.#digits >= MIN_DIGITS || (label & NUMBERED) !== 0) this.#text.scan(bytes, at, end, label)
+    if ((label & (LABEL.PERSON_NAME | LABEL.PLAIN_NAME)) === 0 || !holdsLetter(bytes, at, end)) return false
+    if ((label & LABEL.PERSON_NAME) === 0) return true
+    this.#tally.person_name++
+    return false
+  }
+
+  /** The closing quote of the string whose content begins at `start`, or -1. Leaves what it holds in #digits and #escaped. */
+  #stringEnd(start: number): number {
+    const bytes = this.#bytes
+    const end = bytes.length
+    let digits = 0
+    this.#escaped = false
+    for (let i = start; i < end; i++) {
+      const kind = CLASS[bytes[i]!]!
+      if (kind <= DIGIT) digits += kind
+      else if (kind === QUOTE) {
+        this.#digits = digits
+        return i
+      } else if (kind === AT) digits += MIN_DIGITS
+      else if (kind === CONTROL) return -1
+      else {
+        this.#escaped = true
+        const written = bytes[++i] ?? 0
+        if (written === 0x75) {
+          if (hexAt(bytes, i + 1) === -1) return -1
+          i += 4
+        } else if (ESCAPED[written] === 0) return -1
+      }
+    }
+    return -1
+  }
+
+  /** The string's content without escapes; it holds until the next call. Lone surrogates become U+FFFD. */
+  #decode(start: number, close: number): Buffer {
+    if (this.#scratch === null || this.#scratch.length < close - start) {
+      this.#scratch = Buffer.allocUnsafe(Math.max(close - start, 1024))
+    }
+    return this.#scratch.subarray(0, decodeEscapes(this.#bytes, start, close, this.#scratch))
+  }
+
+  /** The end of the number at `start`, or -1 (RFC 8259 §6). */
+  #number(start: number, label: number): number {
+    const bytes = this.#bytes
+    let i = bytes[start] === 0x2d ? start + 1 : start
+    const digits = i
+    i = skipDigits(bytes, i)
+    if (i === digits || (bytes[digits] === 0x30 && i > digits + 1)) return -1
+    const integerEnd = i
+    let isInteger = true
+    if (bytes[i] === 0x2e) {
+      const fraction = i + 1
+      i = skipDigits(bytes, fraction)
+      if (i === fraction) return -1
+      for (let k = fraction; k < i; k++) if (bytes[k] !== 0x30) isInteger = false
+    }
+    if (bytes[i] === 0x65 || bytes[i] === 0x45) {
+      i++
+      if (bytes[i] === 0x2b || bytes[i] === 0x2d) i++
+      const exponent = i
+      i = skipDigits(bytes, exponent)
+      if (i === exponent) return -1
+      const value = Math.abs(i - start <= 40 ? Number(bytes.toString('latin1', start, i)) : 0)
+      if (Number.isSafeInteger(value)) this.#text.scanInteger(String(value), label)
+    } else if (isInteger && integerEnd - digits >= MIN_DIGITS && (label !== 0 || integerEnd - digits >= 13) && integerEnd - digits <= 24) {
+      this.#text.scanInteger(bytes.toString('latin1', digits, integerEnd), label)
+    }
+    return i
+  }
+}
+
+/**
+ * Writes `bytes[start, end)` into `target` with JSON's escapes decoded, `\uXXXX` as UTF-8; a backslash that begins none stays.
+ * Never longer than what was read. Returns the length.
+ */
+export function decodeEscapes(bytes: Uint8Array, start: number, end: number, target: Buffer): number {
+  let to = 0
+  for (let i = start; i < end; i++) {
+    const byte = bytes[i]!
+    const written = i + 1 < end ? bytes[i + 1]! : 0
+    if (byte !== 0x5c) target[to++] = byte
+    else if (written === 0x75 && i + 6 <= end && hexAt(bytes, i + 2) !== -1) {
+      let code = hexAt(bytes, i + 2)
+      i += 5
+      if (code >= 0xd800 && code <= 0xdbff && i + 7 <= end && bytes[i + 1] === 0x5c && bytes[i + 2] === 0x75) {
+        const low = hexAt(bytes, i + 3)
+        if (low >= 0xdc00 && low <= 0xdfff) {
+          code = 0x10000 + ((code - 0xd800) << 10) + (low - 0xdc00)
+          i += 6
+        }
+      }
+      to += target.write(String.fromCodePoint(code), to, 'utf8')
+    } else if (written !== 0 && ESCAPED[written] !== 0) {
+      target[to++] = ESCAPED[written]!
+      i++
+    } else target[to++] = byte
+  }
+  return to
+}
+
+/** The value of four hex digits at `at`, or -1. */
+function hexAt(bytes: Uint8Array, at: number): number {
+  let value = 0
+  for (let i = at; i < at + 4; i++) {
+    const byte = i < bytes.length ? bytes[i]! : 0
+    const lower = byte | 0x20
+    if (byte >= 0x30 && byte <= 0x39) value = value * 16 + byte - 0x30
+    else if (lower >= 0x61 && lower <= 0x66) value = value * 16 + lower - 0x57
+    else return -1
+  }
+  return value
+}
+
+function skipDigits(bytes: Uint8Array, start: number): number {
+  let i = start
+  while (i < bytes.length && isDigit(bytes[i]!)) i++
+  return i
+}
+
+/** RS begins each text of a JSON text sequence (RFC 7464). */
+function skipSpace(bytes: Uint8Array, start: number, end: number, form: JsonForm): number {
+  let i = start
+  for (; i < end; i++) {
+    const byte = bytes[i]!
+    if (byte > 0x20) break
+    if (byte !== 0x20 && byte !== 0x0a && byte !== 0x0d && byte !== 0x09 && !(byte === 0x1e && form === 'lines')) break
+  }
+  return i
+}
+
+/** The end of `true`, `false` or `null` at `at`, or -1. */
+function literalEnd(bytes: Uint8Array, at: number): number {
+  for (const literal of LITERALS) {
+    if (bytes[at] !== literal[0]) continue
+    for (let i = 1; i < literal.length; i++) if (bytes[at + i] !== literal[i]) return -1
+    return at + literal.length
+  }
+  return -1
+}
+const LITERALS = ['true', 'false', 'null'].map((literal) => Buffer.from(literal))
