@@ -1,8 +1,6 @@
 import { readFileSync } from 'node:fs'
 import path from 'node:path'
 import { SignetError } from '#core/error/signet-error.ts'
-import { up, UP_HELP } from './commands/up.ts'
-import { verify, VERIFY_HELP } from './commands/verify.ts'
 import { ROOT } from './state.ts'
 import { EXIT, UsageError } from './usage.ts'
 
@@ -13,15 +11,15 @@ const HELP = `signet COMMAND
   help      says more of a command: signet help verify
   version   prints the version
 `
-const COMMAND_HELP: Record<string, string> = { up: UP_HELP, verify: VERIFY_HELP }
 
 async function run(command: string | undefined, args: string[]): Promise<number> {
   if (args.includes('--help') || args.includes('-h')) return help([command ?? ''])
   switch (command) {
+    // Loaded when asked for: one needs a database driver, the other does not.
     case 'up':
-      return up(args, process.env)
+      return (await import('./commands/up.ts')).up(args, process.env)
     case 'verify':
-      return verify(args, process.env)
+      return (await import('./commands/verify.ts')).verify(args, process.env)
     case 'version':
     case '--version':
       process.stdout.write(`${version()}\n`)
@@ -37,8 +35,11 @@ async function run(command: string | undefined, args: string[]): Promise<number>
   }
 }
 
-function help([command]: string[]): number {
-  process.stdout.write(COMMAND_HELP[command ?? ''] ?? HELP)
+async function help([command]: string[]): Promise<number> {
+  let text = HELP
+  if (command === 'up') text = (await import('./commands/up.ts')).UP_HELP
+  if (command === 'verify') text = (await import('./commands/verify.ts')).VERIFY_HELP
+  process.stdout.write(text)
   return 0
 }
 

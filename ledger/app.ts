@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto'
-import { fastify, type FastifyBaseLogger, type FastifyInstance } from 'fastify'
+import { fastify, LogController, type FastifyBaseLogger, type FastifyInstance } from 'fastify'
 import { Counter, Histogram } from 'prom-client'
 import { useProblemResponses } from '#runtime/http/problem.ts'
 import { uuidV7 } from '#runtime/identifier.ts'
@@ -72,13 +72,14 @@ export function buildApp(deps: LedgerDeps): LedgerApp {
     wall,
     work,
     clock,
-    onProgressLost: (error) => log.warn({ error }, 'session cursors were not saved; the next start sets them by the wall'),
+    onProgressLost: (error) =>
+      log.warn({ error }, 'session cursors were not saved; the next start sets them by the wall'),
   })
 
   const logger: FastifyBaseLogger = log
   const http = fastify({
     loggerInstance: logger,
-    disableRequestLogging: true,
+    logController: new LogController({ disableRequestLogging: true }),
     genReqId: () => uuidV7(),
     requestTimeout: REQUEST_TIMEOUT_MS,
     connectionTimeout: 120_000,
@@ -95,7 +96,7 @@ export function buildApp(deps: LedgerDeps): LedgerApp {
     return payload
   })
   healthRoutes(http, { readiness: createReadiness({ wall, work, keys, clock }), registry })
-  ingestRoutes(http, { authenticator, keys, sequencer, sessions, clock, onRefused: (code) => refused.inc({ code }) })
+  ingestRoutes(http, { authenticator, keys, sequencer, sessions, onRefused: (code) => refused.inc({ code }) })
   logsRoutes(http, { authenticator, wall })
   verifyRoutes(http, { authenticator, wall, keys })
 

@@ -14,19 +14,27 @@ const databaseUrl = (description: string): Type.TString =>
 
 /** Variables of the ledger process. */
 export const LEDGER_CONFIG = Type.Object({
-  SIGNET_LEDGER_AUDIT_DB_URL: databaseUrl('The audit wall, as a login that may INSERT and SELECT only (`signet_ledger`).'),
+  SIGNET_LEDGER_AUDIT_DB_URL: databaseUrl(
+    'The audit wall, as a login that may INSERT and SELECT only (`signet_ledger`).',
+  ),
   SIGNET_LEDGER_AUDIT_DB_POOL_SIZE: Type.Integer({
     default: 5,
     minimum: 2,
     maximum: 200,
     description: 'Connections to the audit wall at most.',
   }),
-  SIGNET_LEDGER_STATE_URL: databaseUrl("The ledger's work database (sessions and cursors), on a server other than the wall's."),
+  SIGNET_LEDGER_STATE_URL: databaseUrl(
+    "The ledger's work database (sessions and cursors), on a server other than the wall's.",
+  ),
   SIGNET_LEDGER_AUDIT_DB_OWNER_URL: Type.Optional(
-    databaseUrl('The audit wall, as a login that may become its owner (`signet_owner`): where set, migrations run at start.'),
+    databaseUrl(
+      'The audit wall, as a login that may become its owner (`signet_owner`): where set, migrations run at start.',
+    ),
   ),
   SIGNET_LEDGER_STATE_OWNER_URL: Type.Optional(
-    databaseUrl('The work database, as a login that may become its owner (`signet_owner`): where set, migrations run at start.'),
+    databaseUrl(
+      'The work database, as a login that may become its owner (`signet_owner`): where set, migrations run at start.',
+    ),
   ),
   SIGNET_LEDGER_LISTEN: Type.String({
     ...LISTEN_ADDRESS,

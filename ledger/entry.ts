@@ -30,8 +30,16 @@ export type RefusedEntry = {
   readonly detail: string
 }
 
-export type OpenEntry = { readonly kind: 'open'; readonly session: string; readonly software: string; readonly startedAt: string }
-export type CloseEntry = { readonly kind: 'close'; readonly session: string } & Pick<SessionClose, 'clean' | 'last_spool_seq'>
+export type OpenEntry = {
+  readonly kind: 'open'
+  readonly session: string
+  readonly software: string
+  readonly startedAt: string
+}
+export type CloseEntry = { readonly kind: 'close'; readonly session: string } & Pick<
+  SessionClose,
+  'clean' | 'last_spool_seq'
+>
 
 export type Entry = EventEntry | RefusedEntry | OpenEntry | CloseEntry
 

@@ -31,7 +31,12 @@ describe('readLine', () => {
   test('takes tenant and source from the identity, and the digest from the exact bytes', () => {
     const bytes = item()
     const entry = readLine(bytes, 3, PRODUCER)
-    expect(entry).toMatchObject({ kind: 'event', line: 3, spoolSeq: 1, event: { tenant: 'acme', source: 'demo/api', actor: 'user:alice' } })
+    expect(entry).toMatchObject({
+      kind: 'event',
+      line: 3,
+      spoolSeq: 1,
+      event: { tenant: 'acme', source: 'demo/api', actor: 'user:alice' },
+    })
     expect(entry.receivedDigest).toEqual(createHash('sha256').update(bytes).digest())
   })
 
@@ -54,7 +59,11 @@ describe('readLine', () => {
     { name: 'trace id of zeros', bytes: item({}, { trace_id: '0'.repeat(32) }), wantCode: 'AUDIT_EVENT_INVALID' },
     { name: 'negative latency', bytes: item({}, { latency_ms: -1 }), wantCode: 'AUDIT_EVENT_INVALID' },
     { name: 'a reserved type', bytes: item({}, { event_type: 'audit.refused' }), wantCode: 'EVENT_TYPE_RESERVED' },
-    { name: 'too long', bytes: item({}, { context: { x: 'x'.repeat(MAX_ITEM_BYTES) } }), wantCode: 'PAYLOAD_TOO_LARGE' },
+    {
+      name: 'too long',
+      bytes: item({}, { context: { x: 'x'.repeat(MAX_ITEM_BYTES) } }),
+      wantCode: 'PAYLOAD_TOO_LARGE',
+    },
   ])('$name → $wantCode', ({ bytes, wantCode }) => {
     const entry = readLine(bytes, 1, PRODUCER)
     expect(entry.kind === 'refused' ? entry.code : undefined).toBe(wantCode)
@@ -71,10 +80,16 @@ describe('readLine', () => {
 
   test('never throws, and a refusal shows nothing of the bytes', () => {
     fc.assert(
-      fc.property(fc.oneof(fc.uint8Array({ maxLength: 200 }), fc.json().map((text) => Buffer.from(text))), (bytes) => {
-        const entry = readLine(Buffer.from(bytes), 1, PRODUCER)
-        expect(entry.kind).toBe('refused')
-      }),
+      fc.property(
+        fc.oneof(
+          fc.uint8Array({ maxLength: 200 }),
+          fc.json().map((text) => Buffer.from(text)),
+        ),
+        (bytes) => {
+          const entry = readLine(Buffer.from(bytes), 1, PRODUCER)
+          expect(entry.kind).toBe('refused')
+        },
+      ),
     )
     const entry = readLine(item({}, { actor: 7, note: 'SECRET' }), 1, PRODUCER)
     expect(entry.kind === 'refused' ? entry.detail : 'SECRET').not.toContain('SECRET')

@@ -34,7 +34,7 @@ export async function readBatch(body: Buffer, producer: Producer): Promise<(Even
 
 function splitLines(body: Buffer): Buffer[] {
   const lines: Buffer[] = []
-  for (let start = 0; start < body.length; ) {
+  for (let start = 0; start < body.length;) {
     const feed = body.indexOf(LINE_FEED, start)
     const end = feed === -1 ? body.length : feed
     if (end > start) lines.push(body.subarray(start, end))
@@ -73,8 +73,20 @@ export function readLine(bytes: Buffer, line: number, producer: Producer): Event
     // Whether the event has a canonical form at all (a lone surrogate has none) shows now, not inside the transaction.
     canonicalize(event)
     const stamp = value.stamp === undefined ? undefined : carriedStamp(value, producer)
-    const ours = { ...event, tenant: producer.tenant, ...(event.source === undefined ? {} : { source: producer.producerId }) }
-    return { kind: 'event', line, receivedDigest, session: value.session, spoolSeq: value.spool_seq, event: ours, stamp }
+    const ours = {
+      ...event,
+      tenant: producer.tenant,
+      ...(event.source === undefined ? {} : { source: producer.producerId }),
+    }
+    return {
+      kind: 'event',
+      line,
+      receivedDigest,
+      session: value.session,
+      spoolSeq: value.spool_seq,
+      event: ours,
+      stamp,
+    }
   } catch (error) {
     if (error instanceof SignetError) return refuse(error.code, error.message)
     return refuse('AUDIT_EVENT_INVALID', 'the item cannot be read')
@@ -97,7 +109,8 @@ function carriedStamp(item: IngestItem, producer: Producer): CarriedStamp {
     ] as const
   ).find(([, ofStamp, expected]) => ofStamp !== expected)
   if (differs !== undefined) {
-    const against = differs[0].startsWith('data_lineage.producer') || differs[0] === 'subject.tenant' ? 'the producer' : 'the event'
+    const against =
+      differs[0].startsWith('data_lineage.producer') || differs[0] === 'subject.tenant' ? 'the producer' : 'the event'
     throw new SignetError('EVENT_STAMP_MISMATCH', `the stamp's ${differs[0]} is not that of ${against}`)
   }
   return { hash, bytes }
@@ -107,9 +120,16 @@ function carriedStamp(item: IngestItem, producer: Producer): CarriedStamp {
 function claims(value: unknown): Pick<RefusedEntry, 'eventId' | 'position'> {
   if (!isObject(value)) return { eventId: undefined, position: undefined }
   const { session, spool_seq: spoolSeq, event } = value
-  const eventId = isObject(event) && typeof event['event_id'] === 'string' && UUID.test(event['event_id']) ? event['event_id'] : undefined
+  const eventId =
+    isObject(event) && typeof event['event_id'] === 'string' && UUID.test(event['event_id'])
+      ? event['event_id']
+      : undefined
   const hasPosition =
-    typeof session === 'string' && UUID.test(session) && typeof spoolSeq === 'number' && Number.isSafeInteger(spoolSeq) && spoolSeq >= 1
+    typeof session === 'string' &&
+    UUID.test(session) &&
+    typeof spoolSeq === 'number' &&
+    Number.isSafeInteger(spoolSeq) &&
+    spoolSeq >= 1
   return { eventId, position: hasPosition ? { session, spoolSeq } : undefined }
 }
 

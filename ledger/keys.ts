@@ -25,12 +25,21 @@ export type LedgerKeys = {
 export function ledgerKeys(keyringText: string): LedgerKeys {
   const keyring = parseKeyring(keyringText)
   const index = indexKeyring(keyring)
-  const chainKeys = keyring.keys.filter((key) => key.use === 'chain').sort((a, b) => (a.not_before < b.not_before ? -1 : 1))
+  const chainKeys = keyring.keys
+    .filter((key) => key.use === 'chain')
+    .sort((a, b) => (a.not_before < b.not_before ? -1 : 1))
   const [first] = chainKeys
   const marking = first === undefined ? undefined : index.chainKey(first.key_id)?.secret
-  if (marking === undefined) throw new SignetError('KEYRING_INVALID', 'the keyring has no key with use "chain"; the ledger chains its links with one')
+  if (marking === undefined)
+    throw new SignetError(
+      'KEYRING_INVALID',
+      'the keyring has no key with use "chain"; the ledger chains its links with one',
+    )
   if (!keyring.keys.some((key) => key.use === 'ack' && key.private_key !== undefined)) {
-    throw new SignetError('KEYRING_INVALID', 'the keyring has no key with use "ack" and a private_key; the ledger signs acknowledgements with one')
+    throw new SignetError(
+      'KEYRING_INVALID',
+      'the keyring has no key with use "ack" and a private_key; the ledger signs acknowledgements with one',
+    )
   }
   return {
     mark: (use, ...parts) =>
@@ -45,5 +54,8 @@ export function ledgerKeys(keyringText: string): LedgerKeys {
 
 function validNow<K>(key: K | undefined, use: string, at: Date): K {
   if (key !== undefined) return key
-  throw new SignetError('LEDGER_KEY_UNAVAILABLE', `no key with use "${use}" in the ledger's keyring is valid at ${at.toISOString()}`)
+  throw new SignetError(
+    'LEDGER_KEY_UNAVAILABLE',
+    `no key with use "${use}" in the ledger's keyring is valid at ${at.toISOString()}`,
+  )
 }

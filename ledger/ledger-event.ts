@@ -4,9 +4,14 @@ import type { Producer, RefusedEntry } from './entry.ts'
 import type { Mark } from './keys.ts'
 
 /** Events that only the ledger writes: a producer that sends one is refused. */
-export const LEDGER_EVENT_TYPES = ['audit.session.opened', 'audit.session.closed', 'audit.gap', 'audit.refused'] as const
-export type LedgerEventType = (typeof LEDGER_EVENT_TYPES)[number]
-export const LEDGER_ACTOR = 'signet-ledger'
+export const LEDGER_EVENT_TYPES = [
+  'audit.session.opened',
+  'audit.session.closed',
+  'audit.gap',
+  'audit.refused',
+] as const
+type LedgerEventType = (typeof LEDGER_EVENT_TYPES)[number]
+const LEDGER_ACTOR = 'signet-ledger'
 
 /** Lines of a batch that one `audit.refused` event lists, when they cannot be told apart by their position in a session. */
 const MAX_LISTED_LINES = 20
@@ -53,7 +58,7 @@ function ledgerEvent({ producer, at, mark }: Scene, draft: Draft): AuditEvent {
 }
 
 /** The trace of the ledger's own events about a session, or about a producer where no session is known. */
-export function ledgerTraceId(mark: Mark, producer: Producer, session: string | null): string {
+function ledgerTraceId(mark: Mark, producer: Producer, session: string | null): string {
   return mark('ledger-trace', producer.tenant, producer.producerId, session ?? '').toString('hex', 0, 16)
 }
 
@@ -96,7 +101,11 @@ export function sessionClosed(
 }
 
 /** Positions `from` to `to` (null: nobody knows how far) had not arrived when `before` did: an event id, or `close`. */
-export function gapFound(scene: Scene, session: string, gap: { from: number; to: number | null; before: string }): AuditEvent {
+export function gapFound(
+  scene: Scene,
+  session: string,
+  gap: { from: number; to: number | null; before: string },
+): AuditEvent {
   return ledgerEvent(scene, {
     type: 'audit.gap',
     session,
@@ -123,7 +132,8 @@ export function itemRefused(scene: Scene, entry: RefusedEntry, session: string |
       code: entry.code,
       detail: entry.detail,
       received_digest: `sha256:${digest}`,
-      claimed: entry.position === undefined ? null : { session: entry.position.session, spool_seq: entry.position.spoolSeq },
+      claimed:
+        entry.position === undefined ? null : { session: entry.position.session, spool_seq: entry.position.spoolSeq },
     },
   })
 }

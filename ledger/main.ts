@@ -31,8 +31,22 @@ async function start(signal: AbortSignal): Promise<StartedProcess> {
     applicationName: NAME,
     onIdleError,
   })
-  const work = createPool({ url: config.SIGNET_LEDGER_STATE_URL, size: 2, applicationName: NAME, statementTimeoutMs: 5_000, onIdleError })
-  const app = buildApp({ wall, work, keys, authenticator, registry: createMetricsRegistry(), log, clock: () => new Date() })
+  const work = createPool({
+    url: config.SIGNET_LEDGER_STATE_URL,
+    size: 2,
+    applicationName: NAME,
+    statementTimeoutMs: 5_000,
+    onIdleError,
+  })
+  const app = buildApp({
+    wall,
+    work,
+    keys,
+    authenticator,
+    registry: createMetricsRegistry(),
+    log,
+    clock: () => new Date(),
+  })
 
   const stopUpkeep = keepUp(async () => {
     const [made] = await query<{ made: number }>(wall, 'SELECT signet.ensure_partitions() AS made')
@@ -104,7 +118,11 @@ async function readConfigFile(variable: string, path: string): Promise<string> {
     return await readFile(path, 'utf8')
   } catch (cause) {
     const reason = cause instanceof Error && 'code' in cause ? String(cause.code) : 'unreadable'
-    throw new SignetError('CONFIG_INVALID', `${variable} is ${JSON.stringify(path)}, which cannot be read (${reason})`, { cause })
+    throw new SignetError(
+      'CONFIG_INVALID',
+      `${variable} is ${JSON.stringify(path)}, which cannot be read (${reason})`,
+      { cause },
+    )
   }
 }
 

@@ -9,7 +9,10 @@ import { firstLookup, secondLookup } from './suspicion.ts'
 
 const AT = new Date('2026-11-23T09:30:00.123Z')
 const PRODUCER = { tenant: 'acme', producerId: 'demo/api' }
-const mark: Mark = (use, ...parts) => createHmac('sha256', 'a test').update(JSON.stringify([use, ...parts])).digest()
+const mark: Mark = (use, ...parts) =>
+  createHmac('sha256', 'a test')
+    .update(JSON.stringify([use, ...parts]))
+    .digest()
 const EMPTY: WallState = { known: new Map(), sessions: new Map(), taken: new Set() }
 const id = (n: number): string => `00000000-0000-7000-8000-${String(n).padStart(12, '0')}`
 const SESSION = id(1)
@@ -37,15 +40,32 @@ function eventEntry(n: number, spoolSeq: number, change: Partial<EventEntry> = {
 }
 
 const batch = (...entries: Entry[]): Batch => ({ producer: PRODUCER, entries })
-const typesOf = (plan: Plan): string[] => plan.records.map((record) => record.event.event_type.replace(/^(audit|egress)\./, ''))
+const typesOf = (plan: Plan): string[] =>
+  plan.records.map((record) => record.event.event_type.replace(/^(audit|egress)\./, ''))
 
 describe('planAppend', () => {
   test.each<{ name: string; entries: Entry[]; wantTypes: string[]; wantRefused?: string[] }>([
-    { name: 'the first event opens its session', entries: [eventEntry(10, 1)], wantTypes: ['session.opened', 'decided'] },
-    { name: 'in order, nothing else', entries: [eventEntry(10, 1), eventEntry(11, 2)], wantTypes: ['session.opened', 'decided', 'decided'] },
-    { name: 'a hole', entries: [eventEntry(10, 1), eventEntry(11, 4)], wantTypes: ['session.opened', 'decided', 'gap', 'decided'] },
+    {
+      name: 'the first event opens its session',
+      entries: [eventEntry(10, 1)],
+      wantTypes: ['session.opened', 'decided'],
+    },
+    {
+      name: 'in order, nothing else',
+      entries: [eventEntry(10, 1), eventEntry(11, 2)],
+      wantTypes: ['session.opened', 'decided', 'decided'],
+    },
+    {
+      name: 'a hole',
+      entries: [eventEntry(10, 1), eventEntry(11, 4)],
+      wantTypes: ['session.opened', 'decided', 'gap', 'decided'],
+    },
     { name: 'a hole at the beginning', entries: [eventEntry(10, 3)], wantTypes: ['session.opened', 'gap', 'decided'] },
-    { name: 'the same item twice in a batch is one', entries: [eventEntry(10, 1), eventEntry(10, 1)], wantTypes: ['session.opened', 'decided'] },
+    {
+      name: 'the same item twice in a batch is one',
+      entries: [eventEntry(10, 1), eventEntry(10, 1)],
+      wantTypes: ['session.opened', 'decided'],
+    },
     {
       name: 'the same id with other bytes in a batch',
       entries: [eventEntry(10, 1), eventEntry(10, 2, { receivedDigest: Buffer.alloc(32) })],
@@ -128,11 +148,18 @@ function lookedUp(state: WallState, batches: Batch[]): WallState {
 
 test('whatever comes, however often: each position and id once, and a repeated batch adds nothing', () => {
   const entry = fc.oneof(
-    fc.record({ n: fc.integer({ min: 10, max: 16 }), at: fc.integer({ min: 1, max: 6 }), digest: fc.integer({ min: 0, max: 2 }) }).map(
-      ({ n, at, digest }): Entry => eventEntry(n, at, { receivedDigest: createHash('sha256').update(`${n}/${at}/${digest}`).digest() }),
-    ),
-    fc.record({ at: fc.option(fc.integer({ min: 1, max: 6 })), digest: fc.integer({ min: 0, max: 5 }) }).map(
-      ({ at, digest }): Entry => ({
+    fc
+      .record({
+        n: fc.integer({ min: 10, max: 16 }),
+        at: fc.integer({ min: 1, max: 6 }),
+        digest: fc.integer({ min: 0, max: 2 }),
+      })
+      .map(({ n, at, digest }): Entry =>
+        eventEntry(n, at, { receivedDigest: createHash('sha256').update(`${n}/${at}/${digest}`).digest() }),
+      ),
+    fc
+      .record({ at: fc.option(fc.integer({ min: 1, max: 6 })), digest: fc.integer({ min: 0, max: 5 }) })
+      .map(({ at, digest }): Entry => ({
         kind: 'refused',
         line: 1,
         receivedDigest: createHash('sha256').update(`refused ${digest}`).digest(),
@@ -140,16 +167,18 @@ test('whatever comes, however often: each position and id once, and a repeated b
         position: at === null ? undefined : { session: SESSION, spoolSeq: at },
         code: 'JSON_INVALID',
         detail: '',
-      }),
-    ),
+      })),
   )
   const call = fc.oneof(
     fc.constant<Entry>({ kind: 'open', session: SESSION, software: 's', startedAt: AT.toISOString() }),
-    fc.record({ clean: fc.boolean(), last: fc.integer({ min: 0, max: 8 }) }).map(
-      ({ clean, last }): Entry => ({ kind: 'close', session: SESSION, clean, last_spool_seq: last }),
-    ),
+    fc
+      .record({ clean: fc.boolean(), last: fc.integer({ min: 0, max: 8 }) })
+      .map(({ clean, last }): Entry => ({ kind: 'close', session: SESSION, clean, last_spool_seq: last })),
   )
-  const entries = fc.oneof({ weight: 3, arbitrary: fc.array(entry, { maxLength: 6 }) }, { weight: 1, arbitrary: call.map((one) => [one]) })
+  const entries = fc.oneof(
+    { weight: 3, arbitrary: fc.array(entry, { maxLength: 6 }) },
+    { weight: 1, arbitrary: call.map((one) => [one]) },
+  )
   const producers = fc.constantFrom(PRODUCER, { tenant: 'acme', producerId: 'demo/second' })
   const batches = fc.array(fc.record({ producer: producers, entries }), { maxLength: 4 })
   fc.assert(

@@ -29,8 +29,14 @@ export type PlannedRecord = {
 }
 
 /** An acknowledgement whose place in the chain is that of `record`, or of an event that was there before. */
-export type PlannedAck = Pick<Ack, 'event_id' | 'spool_seq' | 'received_digest'> & { readonly at: PlannedRecord | KnownEvent }
-export type PlannedBatch = { readonly acks: PlannedAck[]; readonly refused: Refusal[]; readonly spoolHeads: Map<string, number> }
+type PlannedAck = Pick<Ack, 'event_id' | 'spool_seq' | 'received_digest'> & {
+  readonly at: PlannedRecord | KnownEvent
+}
+export type PlannedBatch = {
+  readonly acks: PlannedAck[]
+  readonly refused: Refusal[]
+  readonly spoolHeads: Map<string, number>
+}
 export type Plan = { readonly records: PlannedRecord[]; readonly batches: PlannedBatch[] }
 
 export const positionKey = (session: string, spoolSeq: number): string => `${session}/${spoolSeq}`
@@ -99,15 +105,28 @@ class Planner {
     if (before !== undefined) {
       // Both are keyed hashes made here: comparing them tells a producer nothing but whether it sent the same bytes.
       if (before.receivedHmac.equals(receivedHmac)) result.acks.push(acknowledge(entry, before))
-      else this.#refuseEvent(scene, entry, result, 'EVENT_ID_CONFLICT', 'this event_id is in the chain, with other bytes or of another producer')
+      else
+        this.#refuseEvent(
+          scene,
+          entry,
+          result,
+          'EVENT_ID_CONFLICT',
+          'this event_id is in the chain, with other bytes or of another producer',
+        )
       return
     }
     if (!this.#owns(scene.producer, session)) {
-      this.#refuseEvent(scene, entry, result, 'SESSION_FORBIDDEN', 'the session is not this producer\'s')
+      this.#refuseEvent(scene, entry, result, 'SESSION_FORBIDDEN', "the session is not this producer's")
       return
     }
     if (this.#isTaken(session, spoolSeq)) {
-      this.#refuseEvent(scene, entry, result, 'SPOOL_SEQ_CONFLICT', 'another event was recorded at this spool_seq of the session')
+      this.#refuseEvent(
+        scene,
+        entry,
+        result,
+        'SPOOL_SEQ_CONFLICT',
+        'another event was recorded at this spool_seq of the session',
+      )
       return
     }
     this.#advance(scene, session, spoolSeq, event.event_id, result)
@@ -118,7 +137,15 @@ class Planner {
 
   #refuseEvent(scene: Scene, entry: EventEntry, result: PlannedBatch, code: ErrorCode, detail: string): void {
     const { line, receivedDigest, session, spoolSeq, event } = entry
-    const refused: RefusedEntry = { kind: 'refused', line, receivedDigest, eventId: event.event_id, position: { session, spoolSeq }, code, detail }
+    const refused: RefusedEntry = {
+      kind: 'refused',
+      line,
+      receivedDigest,
+      eventId: event.event_id,
+      position: { session, spoolSeq },
+      code,
+      detail,
+    }
     result.refused.push(refusal(refused))
     this.#refuse(scene, refused, result)
   }
@@ -137,7 +164,7 @@ class Planner {
 
   #open(scene: Scene, entry: OpenEntry, result: PlannedBatch): void {
     if (!this.#owns(scene.producer, entry.session)) {
-      result.refused.push({ line: 1, code: 'SESSION_FORBIDDEN', detail: 'the session is another producer\'s' })
+      result.refused.push({ line: 1, code: 'SESSION_FORBIDDEN', detail: "the session is another producer's" })
       return
     }
     if (this.#session(entry.session) === undefined) this.#begin(scene, entry.session, entry.software)
@@ -150,7 +177,7 @@ class Planner {
       result.refused.push(
         session === undefined
           ? { line: 1, code: 'SESSION_UNKNOWN', detail: 'no such session was opened' }
-          : { line: 1, code: 'SESSION_FORBIDDEN', detail: 'the session is another producer\'s' },
+          : { line: 1, code: 'SESSION_FORBIDDEN', detail: "the session is another producer's" },
       )
       return
     }

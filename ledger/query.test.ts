@@ -6,7 +6,15 @@ test('an empty query is the newest page', () => {
 })
 
 test('filters become columns, with U+0000 as the columns have it', () => {
-  expect(parseLogsQuery({ actor: 'a\0', stage: 'publish', limit: '7', cursor: encodeCursor(42), from: '2026-01-01T00:00:00.000Z' })).toEqual({
+  expect(
+    parseLogsQuery({
+      actor: 'a\0',
+      stage: 'publish',
+      limit: '7',
+      cursor: encodeCursor(42),
+      from: '2026-01-01T00:00:00.000Z',
+    }),
+  ).toEqual({
     limit: 7,
     beforeSeq: 42,
     from: '2026-01-01T00:00:00.000Z',
@@ -36,7 +44,10 @@ test.each([
 test.each([
   { query: {}, want: { fromSeq: 1, toSeq: null, traceId: null, checkpoint: null } },
   { query: { from_seq: '0', to_seq: '9' }, want: { fromSeq: 1, toSeq: 9 } },
-  { query: { checkpoint_seq: '3', checkpoint_hash: 'a'.repeat(64) }, want: { checkpoint: { seq: 3, hash: 'a'.repeat(64) } } },
+  {
+    query: { checkpoint_seq: '3', checkpoint_hash: 'a'.repeat(64) },
+    want: { checkpoint: { seq: 3, hash: 'a'.repeat(64) } },
+  },
 ])('verify $query', ({ query, want }) => {
   expect(parseVerifyQuery(query)).toMatchObject(want)
 })

@@ -44,7 +44,7 @@ const VerifyQuery = Type.Object(
 const logsValidator = Compile(LogsQuery)
 const verifyValidator = Compile(VerifyQuery)
 
-export const MAX_PAGE = 1_000
+const MAX_PAGE = 1_000
 const DEFAULT_PAGE = 100
 
 /** `beforeSeq`: only what is older than this number; null for the newest page. */
@@ -68,17 +68,19 @@ const FILTER_COLUMNS = [
   'stamp_hash',
   'session',
 ] as const
-export type FilterColumn = (typeof FILTER_COLUMNS)[number]
+type FilterColumn = (typeof FILTER_COLUMNS)[number]
 
 /** @throws SignetError REQUEST_INVALID naming the parameter */
 export function parseLogsQuery(query: unknown): LogsFilter {
   if (!logsValidator.Check(query)) throw invalid(logsValidator.Errors(query)[0])
   for (const name of ['from', 'to'] as const) {
     const at = query[name]
-    if (at !== undefined && !isRealTimestamp(at)) throw new SignetError('REQUEST_INVALID', `the parameter ${name} is no moment of the calendar`)
+    if (at !== undefined && !isRealTimestamp(at))
+      throw new SignetError('REQUEST_INVALID', `the parameter ${name} is no moment of the calendar`)
   }
   const limit = query.limit === undefined ? DEFAULT_PAGE : Number(query.limit)
-  if (limit < 1 || limit > MAX_PAGE) throw new SignetError('REQUEST_INVALID', `the parameter limit must be from 1 to ${MAX_PAGE}`)
+  if (limit < 1 || limit > MAX_PAGE)
+    throw new SignetError('REQUEST_INVALID', `the parameter limit must be from 1 to ${MAX_PAGE}`)
   return {
     limit,
     beforeSeq: query.cursor === undefined ? null : decodeCursor(query.cursor),
@@ -104,9 +106,13 @@ export function parseVerifyQuery(query: unknown): VerifyScope {
   if (!verifyValidator.Check(query)) throw invalid(verifyValidator.Errors(query)[0])
   const fromSeq = query.from_seq === undefined ? 1 : Math.max(1, Number(query.from_seq))
   const toSeq = query.to_seq === undefined ? null : Number(query.to_seq)
-  if (toSeq !== null && toSeq < fromSeq) throw new SignetError('REQUEST_INVALID', 'the parameter to_seq is below from_seq')
+  if (toSeq !== null && toSeq < fromSeq)
+    throw new SignetError('REQUEST_INVALID', 'the parameter to_seq is below from_seq')
   if (query.trace_id !== undefined && (query.from_seq !== undefined || toSeq !== null)) {
-    throw new SignetError('REQUEST_INVALID', 'a trace is verified as a whole: the parameter trace_id goes without from_seq and to_seq')
+    throw new SignetError(
+      'REQUEST_INVALID',
+      'a trace is verified as a whole: the parameter trace_id goes without from_seq and to_seq',
+    )
   }
   if ((query.checkpoint_seq === undefined) !== (query.checkpoint_hash === undefined)) {
     throw new SignetError('REQUEST_INVALID', 'the parameters checkpoint_seq and checkpoint_hash go together')
@@ -135,7 +141,8 @@ export function encodeCursor(seq: number): string {
 
 function decodeCursor(cursor: string): number {
   const seq = /^v1:([1-9][0-9]{0,14})$/.exec(Buffer.from(cursor, 'base64url').toString('latin1'))?.[1]
-  if (seq === undefined) throw new SignetError('REQUEST_INVALID', 'the parameter cursor is not one that this ledger gave out')
+  if (seq === undefined)
+    throw new SignetError('REQUEST_INVALID', 'the parameter cursor is not one that this ledger gave out')
   return Number(seq)
 }
 

@@ -6,7 +6,16 @@ import type { Batch, BatchOutcome } from './entry.ts'
 import type { LedgerKeys } from './keys.ts'
 import { planAppend, type Plan, type PlannedBatch, type PlannedRecord } from './plan.ts'
 import { firstLookup, secondLookup } from './suspicion.ts'
-import { findEvents, findPositions, findSessions, findTraceHeads, insertRows, lockChain, readHead, type Head } from './store/wall.ts'
+import {
+  findEvents,
+  findPositions,
+  findSessions,
+  findTraceHeads,
+  insertRows,
+  lockChain,
+  readHead,
+  type Head,
+} from './store/wall.ts'
 
 export type Sequencer = {
   /**
@@ -52,7 +61,11 @@ export function createSequencer(deps: SequencerDeps): Sequencer {
 
   async function settle(tenant: string, group: Waiting[]): Promise<void> {
     try {
-      const outcomes = await appendGroup(deps, tenant, group.map(({ batch }) => batch))
+      const outcomes = await appendGroup(
+        deps,
+        tenant,
+        group.map(({ batch }) => batch),
+      )
       group.forEach(({ resolve }, index) => {
         const outcome = outcomes[index]
         if (outcome !== undefined) resolve(outcome)
@@ -67,7 +80,9 @@ export function createSequencer(deps: SequencerDeps): Sequencer {
   return {
     append(batch) {
       if (waitingEntries > 0 && waitingEntries + weight(batch) > MAX_WAITING_ENTRIES) {
-        return Promise.reject(new SignetError('LEDGER_BUSY', 'too many events are waiting to be recorded; try again shortly'))
+        return Promise.reject(
+          new SignetError('LEDGER_BUSY', 'too many events are waiting to be recorded; try again shortly'),
+        )
       }
       waitingEntries += weight(batch)
       const { tenant } = batch.producer
@@ -87,7 +102,7 @@ export function createSequencer(deps: SequencerDeps): Sequencer {
 
 function takeGroup(queue: Waiting[]): Waiting[] {
   const group: Waiting[] = []
-  for (let entries = 0; queue[0] !== undefined; ) {
+  for (let entries = 0; queue[0] !== undefined;) {
     entries += weight(queue[0].batch)
     if (group.length > 0 && entries > MAX_GROUP_ENTRIES) break
     group.push(queue[0])
@@ -117,7 +132,13 @@ async function appendGroup(deps: SequencerDeps, tenant: string, batches: Batch[]
   return outcomes.outcomes
 }
 
-async function gatherAndPlan(deps: SequencerDeps, client: Client, tenant: string, batches: Batch[], at: Date): Promise<Plan> {
+async function gatherAndPlan(
+  deps: SequencerDeps,
+  client: Client,
+  tenant: string,
+  batches: Batch[],
+  at: Date,
+): Promise<Plan> {
   const { mark } = deps.keys
   const first = firstLookup(batches, at, mark)
   const known = first.eventIds.size > 0 ? await findEvents(client, tenant, first.eventIds) : new Map()
@@ -140,7 +161,11 @@ async function append(
   const { mark } = deps.keys
   const key = deps.keys.activeChainKey(at)
   const traces = new Set(records.map((record) => record.event.trace_id))
-  const traceHeads = await findTraceHeads(client, tenant, [...traces].map((trace) => traceMark(mark, tenant, trace)))
+  const traceHeads = await findTraceHeads(
+    client,
+    tenant,
+    [...traces].map((trace) => traceMark(mark, tenant, trace)),
+  )
   const rows = chainRecords(records, { tenant, head, traceHeads, key, mark, at, randomBytes: deps.randomBytes })
   await insertRows(client, tenant, rows)
   return rows
@@ -150,7 +175,12 @@ async function append(
 function conclude(tenant: string, plan: Plan, rows: readonly ChainRow[], head: Head, at: Date): BatchOutcome[] {
   const rowOf = new Map(plan.records.map((record, index) => [record, rows[index]]))
   const last = rows.at(-1) ?? head
-  const checkpoint: Checkpoint = { tenant, seq: last.seq, hash: last.hash.toString('hex'), timestamp_utc: at.toISOString() }
+  const checkpoint: Checkpoint = {
+    tenant,
+    seq: last.seq,
+    hash: last.hash.toString('hex'),
+    timestamp_utc: at.toISOString(),
+  }
   return plan.batches.map((batch: PlannedBatch) => ({
     acks: batch.acks.map(({ at: place, ...ack }) => {
       const row = 'seq' in place ? place : rowOf.get(place)

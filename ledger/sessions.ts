@@ -11,7 +11,11 @@ export type Sessions = {
   /** Idempotent. @throws SignetError SESSION_FORBIDDEN, DATABASE_UNAVAILABLE */
   open(producer: Producer, open: SessionOpen): Promise<{ checkpoint: Checkpoint }>
   /** Idempotent; records the gap when the tail is missing. @throws SignetError SESSION_UNKNOWN, SESSION_FORBIDDEN, DATABASE_UNAVAILABLE */
-  close(producer: Producer, session: string, close: SessionClose): Promise<{ checkpoint: Checkpoint; recordedSpoolSeq: number }>
+  close(
+    producer: Producer,
+    session: string,
+    close: SessionClose,
+  ): Promise<{ checkpoint: Checkpoint; recordedSpoolSeq: number }>
   /** Notes how far sessions have come, after the wall has it; written soon, and lost without harm. */
   progressed(producer: Producer, spoolHeads: ReadonlyMap<string, number>): void
   /** Sets the cursors of open sessions by what the wall says: after a crash between the two. */
@@ -68,7 +72,8 @@ export function createSessions(deps: SessionsDeps): Sessions {
 
     progressed(producer, spoolHeads) {
       for (const [session, lastSpoolSeq] of spoolHeads) {
-        if (pending.size < MAX_PENDING) pending.set(`${producer.tenant}/${session}`, row(producer, session, lastSpoolSeq))
+        if (pending.size < MAX_PENDING)
+          pending.set(`${producer.tenant}/${session}`, row(producer, session, lastSpoolSeq))
       }
       writing ??= writeProgress()
     },
@@ -77,9 +82,19 @@ export function createSessions(deps: SessionsDeps): Sessions {
       const byTenant = Map.groupBy(await listOpen(work, MAX_RECONCILED), (open) => open.tenant)
       let moved = 0
       for (const [tenant, open] of byTenant) {
-        const onWall = await withTenant(wall, tenant, (client) => findSessions(client, tenant, open.map(({ session }) => session)), {
-          readOnly: true,
-        })
+        const onWall = await withTenant(
+          wall,
+          tenant,
+          (client) =>
+            findSessions(
+              client,
+              tenant,
+              open.map(({ session }) => session),
+            ),
+          {
+            readOnly: true,
+          },
+        )
         const behind = open
           .map((cursor) => ({ ...cursor, lastSpoolSeq: onWall.get(cursor.session)?.spoolHead ?? 0 }))
           .filter((fresh, index) => fresh.lastSpoolSeq > (open[index]?.lastSpoolSeq ?? 0))

@@ -6,7 +6,10 @@ import { positionKey, receivedMark, type KnownEvent, type KnownSession } from '.
 /** What has to be looked up on the wall before the group can be planned. */
 export type Lookup = { readonly eventIds: Set<string>; readonly sessions: Set<string> }
 /** What has to be looked up besides, for items that do not look like new ones in order: rarely anything. */
-export type SecondLookup = { readonly eventIds: Set<string>; readonly positions: Map<string, { session: string; spoolSeq: number }> }
+export type SecondLookup = {
+  readonly eventIds: Set<string>
+  readonly positions: Map<string, { session: string; spoolSeq: number }>
+}
 
 export function firstLookup(batches: readonly Batch[], at: Date, mark: Mark): Lookup {
   const lookup: Lookup = { eventIds: new Set(), sessions: new Set() }
@@ -31,7 +34,10 @@ export function firstLookup(batches: readonly Batch[], at: Date, mark: Mark): Lo
   return lookup
 }
 
-/** For each item that may be refused in the plan: its refusal's id (was it refused before?) and its position (is it taken?). */
+/**
+ * For each item that may be refused in the plan: its refusal's id (was it refused before?) and its position (is it taken?). What it was
+ * refused for before is on the wall, so that it looks suspicious by the wall alone; repetitions within the group the plan sees itself.
+ */
 export function secondLookup(
   batches: readonly Batch[],
   state: { known: ReadonlyMap<string, KnownEvent>; sessions: ReadonlyMap<string, KnownSession> },
@@ -39,7 +45,6 @@ export function secondLookup(
   mark: Mark,
 ): SecondLookup {
   const lookup: SecondLookup = { eventIds: new Set(), positions: new Map() }
-  const seen = new Set<string>()
   for (const { producer, entries } of batches) {
     for (const entry of entries) {
       const place = placeOf(entry)
@@ -47,12 +52,9 @@ export function secondLookup(
       const key = positionKey(place.session, place.spoolSeq)
       const eventId = entry.kind === 'event' ? entry.event.event_id : ''
       const known = state.known.get(eventId)
-      const repeated = seen.has(key) || seen.has(eventId)
-      seen.add(key)
-      if (eventId !== '') seen.add(eventId)
       if (known?.receivedHmac.equals(receivedMark(mark, producer, entry.receivedDigest)) === true) continue
       const session = state.sessions.get(place.session)
-      const looksNew = known === undefined && !repeated && (session === undefined || isAhead(session, producer, place.spoolSeq))
+      const looksNew = known === undefined && (session === undefined || isAhead(session, producer, place.spoolSeq))
       if (looksNew) continue
       lookup.positions.set(key, place)
       if (entry.kind === 'event') lookup.eventIds.add(refusedId({ producer, at, mark }, entry.receivedDigest))

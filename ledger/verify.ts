@@ -7,7 +7,15 @@ import { withTenant, type Client, type Pool } from '#runtime/postgres/transactio
 import { traceMark } from './chain.ts'
 import type { LedgerKeys } from './keys.ts'
 import type { VerifyScope } from './query.ts'
-import { endOfBatch, highestRecord, readLinks, readRecords, readStamps, type StoredLink, type StoredRecord } from './store/fsck.ts'
+import {
+  endOfBatch,
+  highestRecord,
+  readLinks,
+  readRecords,
+  readStamps,
+  type StoredLink,
+  type StoredRecord,
+} from './store/fsck.ts'
 import { readHead } from './store/wall.ts'
 
 export type Verdict = {
@@ -32,8 +40,14 @@ const BEFORE_ALL = Number.MIN_SAFE_INTEGER
  * with what is stored. Reads in bounded batches; events that arrive meanwhile are left to the next time. Ends at the first fault.
  * @throws SignetError DATABASE_UNAVAILABLE; `signal.reason` when it aborts
  */
-export async function verifyTenant(deps: VerifyDeps, tenant: string, scope: VerifyScope, signal: AbortSignal): Promise<Verdict> {
-  const inTenant = <T>(work: (client: Client) => Promise<T>): Promise<T> => withTenant(deps.wall, tenant, work, { readOnly: true })
+export async function verifyTenant(
+  deps: VerifyDeps,
+  tenant: string,
+  scope: VerifyScope,
+  signal: AbortSignal,
+): Promise<Verdict> {
+  const inTenant = <T>(work: (client: Client) => Promise<T>): Promise<T> =>
+    withTenant(deps.wall, tenant, work, { readOnly: true })
   const head = await inTenant((client) => readHead(client, tenant))
   const answer = { head: { seq: head.seq, hash: head.hash.toString('hex') } }
   const progress = { checked: 0 }
@@ -46,7 +60,12 @@ export async function verifyTenant(deps: VerifyDeps, tenant: string, scope: Veri
   } catch (error) {
     const bad = faultOf(error)
     if (bad === null) throw error
-    return { ok: false, checked: Math.min(progress.checked, Math.max(0, bad.seq - scope.fromSeq)), ...answer, first_bad: bad }
+    return {
+      ok: false,
+      checked: Math.min(progress.checked, Math.max(0, bad.seq - scope.fromSeq)),
+      ...answer,
+      first_bad: bad,
+    }
   }
 }
 
@@ -59,7 +78,11 @@ type Context = {
   readonly progress: { checked: number }
 }
 
-type Pair = { readonly link: StoredLink; readonly records: readonly StoredRecord[]; readonly stamps: ReadonlyMap<string, Buffer> }
+type Pair = {
+  readonly link: StoredLink
+  readonly records: readonly StoredRecord[]
+  readonly stamps: ReadonlyMap<string, Buffer>
+}
 
 async function verifyRange(context: Context, scope: VerifyScope): Promise<void> {
   const { deps, tenant, to, progress, signal } = context
@@ -79,7 +102,7 @@ async function verifyRange(context: Context, scope: VerifyScope): Promise<void> 
   })
   // The chain verifier may need the next link to name what is wrong with one; what else is to check of a link waits for that.
   let previous: Pair | null = null
-  for (let after = start?.seq ?? BEFORE_ALL; after < to; ) {
+  for (let after = start?.seq ?? BEFORE_ALL; after < to;) {
     signal.throwIfAborted()
     const batch = await readBatch(context, after)
     for (const pair of batch.pairs) {
@@ -101,10 +124,15 @@ async function verifyRange(context: Context, scope: VerifyScope): Promise<void> 
 }
 
 /** The link before the range, which has to be one that a key of ours made; null at the beginning. */
-async function startOf({ deps, tenant, inTenant }: Context, fromSeq: number): Promise<{ seq: number; hash: Buffer } | null> {
+async function startOf(
+  { deps, tenant, inTenant }: Context,
+  fromSeq: number,
+): Promise<{ seq: number; hash: Buffer } | null> {
   if (fromSeq <= 1) return null
   const seq = fromSeq - 1
-  const [link] = await inTenant((client) => readLinks(client, tenant, { after: seq - 1, to: seq, limit: 1, traceHmac: null }))
+  const [link] = await inTenant((client) =>
+    readLinks(client, tenant, { after: seq - 1, to: seq, limit: 1, traceHmac: null }),
+  )
   if (link === undefined) throw broken(seq, 'delete', 'the link before the range is missing')
   checkHash(deps, link)
   return { seq, hash: link.hash }
@@ -122,7 +150,12 @@ async function readBatch({ tenant, to, inTenant }: Context, after: number): Prom
   })
 }
 
-async function pairUp(client: Client, tenant: string, links: readonly StoredLink[], records: readonly StoredRecord[]): Promise<Pair[]> {
+async function pairUp(
+  client: Client,
+  tenant: string,
+  links: readonly StoredLink[],
+  records: readonly StoredRecord[],
+): Promise<Pair[]> {
   const hashes = records.flatMap(({ projection }) => (projection.stamp_hash === null ? [] : [projection.stamp_hash]))
   const stamps = await readStamps(client, tenant, hashes)
   const bySeq = Map.groupBy(records, (record) => record.seq)
@@ -136,7 +169,7 @@ async function verifyTrace(context: Context, traceId: string): Promise<void> {
   const { deps, tenant, to, inTenant, signal, progress } = context
   const traceHmac = traceMark(deps.keys.mark, tenant, traceId)
   let head = NO_PREDECESSOR
-  for (let after = BEFORE_ALL; ; ) {
+  for (let after = BEFORE_ALL; ;) {
     signal.throwIfAborted()
     const pairs = await inTenant(async (client) => {
       const links = await readLinks(client, tenant, { after, to, limit: BATCH_TRACE_LINKS, traceHmac })
@@ -147,7 +180,8 @@ async function verifyTrace(context: Context, traceId: string): Promise<void> {
     if (last === undefined) return
     for (const pair of pairs) {
       const { link } = pair
-      if (!link.previous_trace_hash.equals(head)) throw broken(link.seq, 'delete', 'the link does not go on from the one before it in its trace')
+      if (!link.previous_trace_hash.equals(head))
+        throw broken(link.seq, 'delete', 'the link does not go on from the one before it in its trace')
       checkHash(deps, link)
       const { nonce, bytes } = recordOf(pair)
       if (nonce.length !== 32 || !commitment(nonce, bytes).equals(link.commitment)) {
@@ -166,14 +200,21 @@ function checkHash(deps: VerifyDeps, link: StoredLink): void {
   if (key === undefined) throw broken(link.seq, 'wrong-key', `the keyring has no chain key «${link.key_id}»`)
   const { previous_hash: previousHash, previous_trace_hash: previousTraceHash, seq, tenant, hash } = link
   const sized = [previousHash, previousTraceHash, link.commitment].every((bytes) => bytes.length === 32)
-  if (!sized || seq < 1 || !linkHash({ key: key.secret, previousHash, previousTraceHash, commitment: link.commitment, seq, tenant }).equals(hash)) {
+  if (
+    !sized ||
+    seq < 1 ||
+    !linkHash({ key: key.secret, previousHash, previousTraceHash, commitment: link.commitment, seq, tenant }).equals(
+      hash,
+    )
+  ) {
     throw broken(seq, 'edit', 'the link is not what the key made')
   }
 }
 
 function recordOf({ link, records }: Pair): StoredRecord {
   const [record, second] = records
-  if (record === undefined) throw broken(link.seq, 'delete', 'the record is missing, and nothing in the chain says that it was purged')
+  if (record === undefined)
+    throw broken(link.seq, 'delete', 'the record is missing, and nothing in the chain says that it was purged')
   if (second !== undefined) throw broken(link.seq, 'insert', 'there are two records for one link')
   return record
 }
@@ -184,19 +225,28 @@ function checkStored(pair: Pair, opened: WeakMap<Buffer, SealedRecord>): void {
   const stored = recordOf(pair)
   const record = opened.get(stored.bytes) ?? openRecord(stored.bytes)
   const derived = projectRecord(record)
-  const differs = (Object.keys(derived) as (keyof RecordProjection)[]).find((name) => derived[name] !== stored.projection[name])
-  if (differs !== undefined) throw broken(link.seq, 'edit', `the column ${differs} of the record is not what its bytes say`)
-  if (link.month !== derived.month || link.retentionClass !== stored.retentionClass || link.appendedAt !== derived.received_at) {
+  const differs = (Object.keys(derived) as (keyof RecordProjection)[]).find(
+    (name) => derived[name] !== stored.projection[name],
+  )
+  if (differs !== undefined)
+    throw broken(link.seq, 'edit', `the column ${differs} of the record is not what its bytes say`)
+  if (
+    link.month !== derived.month ||
+    link.retentionClass !== stored.retentionClass ||
+    link.appendedAt !== derived.received_at
+  ) {
     throw broken(link.seq, 'edit', 'month, retention_class or appended_at of the link is not that of its record')
   }
-  if (link.event_id !== derived.event_id) throw broken(link.seq, 'edit', 'the event_id of the link is not that of its record')
+  if (link.event_id !== derived.event_id)
+    throw broken(link.seq, 'edit', 'the event_id of the link is not that of its record')
   if (!link.previous_trace_hash.equals(link.traceHead ?? NO_PREDECESSOR)) {
     throw broken(link.seq, 'edit', 'the link does not go on from the last link of its trace')
   }
   if (record.stamp_hash === null) return
   const stamp = stamps.get(record.stamp_hash)
   if (stamp === undefined) throw broken(link.seq, 'delete', 'the stamp that came with the event is missing')
-  if (digestText(stamp) !== record.stamp_hash) throw broken(link.seq, 'edit', 'the stamp is not the one that came with the event')
+  if (digestText(stamp) !== record.stamp_hash)
+    throw broken(link.seq, 'edit', 'the stamp is not the one that came with the event')
 }
 
 /** Records behind the last link: their links were cut off. */
@@ -206,12 +256,15 @@ async function checkTail({ tenant, to, inTenant }: Context): Promise<void> {
     if (highest <= to) return
     // Unless they came since verification began.
     const head = await readHead(client, tenant)
-    if (highest > head.seq) throw broken(head.seq + 1, 'truncate', `the links end at ${head.seq}, records go on to ${highest}`)
+    if (highest > head.seq)
+      throw broken(head.seq + 1, 'truncate', `the links end at ${head.seq}, records go on to ${highest}`)
   })
 }
 
 function broken(seq: number, fault: ChainFault, what: string): SignetError {
-  return new SignetError('CHAIN_BROKEN', `the chain is broken at link ${seq} (${fault}): ${what}`, { details: { seq, fault } })
+  return new SignetError('CHAIN_BROKEN', `the chain is broken at link ${seq} (${fault}): ${what}`, {
+    details: { seq, fault },
+  })
 }
 
 function attempt(work: () => unknown): { seq: number; error: unknown } | null {

@@ -1,5 +1,5 @@
 import Fastify, { LogController, type FastifyBaseLogger, type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify'
-import type { IncomingMessage, ServerResponse } from 'node:http'
+import { METHODS, type IncomingMessage, type ServerResponse } from 'node:http'
 import type { BlockList } from 'node:net'
 import type { Logger } from 'pino'
 import { SignetError } from '#core/error/signet-error.ts'
@@ -55,6 +55,10 @@ export function buildApp(deps: ProxyAppDeps): FastifyInstance {
     clientErrorHandler: answerClientError,
     routerOptions: { maxParamLength: 65_536 },
   })
+  for (const method of METHODS) {
+    // Whatever HTTP/1.1 method the parser knows is the service's to answer; CONNECT and upgrades are not passed on.
+    if (method !== 'CONNECT' && !app.supportedMethods.includes(method)) app.addHttpMethod(method, { hasBody: true })
+  }
   const handOver = (handle: (request: IncomingMessage, response: ServerResponse) => void) => ({
     onRequest(request: FastifyRequest, reply: FastifyReply) {
       reply.hijack()
@@ -84,7 +88,7 @@ function proxy(deps: ProxyAppDeps, request: IncomingMessage, response: ServerRes
     ownRefusal(deps, error, request, response, { requestId, traceId: incoming.traceId })
     return
   }
-  const sidecar = method === 'GET' && path.endsWith(SIDECAR_SUFFIX) && path.length > SIDECAR_SUFFIX.length + 1
+  const sidecar = (method === 'GET' || method === 'HEAD') && path.endsWith(SIDECAR_SUFFIX) && path.length > SIDECAR_SUFFIX.length + 1
   const subjectTarget = sidecar ? withoutSidecarSuffix(target, path) : target
   const mode = policy.tenantMode(deps.tenant, requestId)
   const asSidecar = sidecar && mode === 'enforce' && policy.stampsEnabled
@@ -98,7 +102,8 @@ function proxy(deps: ProxyAppDeps, request: IncomingMessage, response: ServerRes
     mode,
     policy,
     etagRevision: policy.etagRevision(deps.nowMs()),
-    method,
+    // A sidecar is the stamp of what GET answers; for HEAD, Node leaves out the content.
+    method: asSidecar ? 'GET' : method,
     target: asSidecar ? subjectTarget : target,
     targetDigest: digestTarget(asSidecar ? subjectTarget : target),
     path: asSidecar ? pathOf(subjectTarget) : path,

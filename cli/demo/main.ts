@@ -1,16 +1,8 @@
-import Type from 'typebox'
 import { readConfig } from '#runtime/config.ts'
-import { LISTEN_ADDRESS, listen, parseListenAddress } from '#runtime/http/listen.ts'
+import { listen, parseListenAddress } from '#runtime/http/listen.ts'
 import { runProcess } from '#runtime/process/lifecycle.ts'
+import { DEMO_CONFIG } from './config.ts'
 import { createDemoService } from './service.ts'
-
-const DEMO_CONFIG = Type.Object({
-  SIGNET_DEMO_LISTEN: Type.String({
-    ...LISTEN_ADDRESS,
-    default: '127.0.0.1:8081',
-    description: 'Where the demo service listens.',
-  }),
-})
 
 await runProcess({
   name: 'signet-demo',

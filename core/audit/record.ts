@@ -44,8 +44,10 @@ export function openRecord(bytes: Uint8Array): SealedRecord {
   } catch (cause) {
     throw new SignetError('AUDIT_EVENT_INVALID', 'a sealed record is not strict JSON', { cause })
   }
-  if (!validator.Check(value)) throw new SignetError('AUDIT_EVENT_INVALID', 'a sealed record does not have the members of version 1')
-  if (!sealRecord(value).equals(bytes)) throw new SignetError('AUDIT_EVENT_INVALID', 'a sealed record is not in canonical form')
+  if (!validator.Check(value))
+    throw new SignetError('AUDIT_EVENT_INVALID', 'a sealed record does not have the members of version 1')
+  if (!sealRecord(value).equals(bytes))
+    throw new SignetError('AUDIT_EVENT_INVALID', 'a sealed record is not in canonical form')
   return value
 }
 

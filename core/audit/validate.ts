@@ -1,4 +1,5 @@
 import { Compile } from 'typebox/compile'
+import { firstFault } from '../error/schema-fault.ts'
 import { SignetError } from '../error/signet-error.ts'
 import { AuditEvent } from './event.ts'
 
@@ -10,8 +11,6 @@ const validator = Compile(AuditEvent)
  */
 export function checkAuditEvent(value: unknown): AuditEvent {
   if (validator.Check(value)) return value
-  const [error] = validator.Errors(value)
-  const path = error === undefined || error.instancePath === '' ? '/' : error.instancePath
-  const allowed = error?.message ?? 'must be an audit event'
+  const { path, allowed } = firstFault(validator.Errors(value))
   throw new SignetError('AUDIT_EVENT_INVALID', `the audit event at ${path}: ${allowed}`, { details: { path, allowed } })
 }

@@ -67,6 +67,15 @@ export const SessionClose = Type.Object({
   clean: Type.Boolean(),
 })
 export type SessionClose = Type.Static<typeof SessionClose>
+/** `recorded_spool_seq`: the highest number of the session in the chain, 0 for none. */
+export const SessionClosed = Type.Object({
+  version: Type.Literal(1),
+  session: SessionId,
+  tenant: Name,
+  recorded_spool_seq: Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER }),
+  checkpoint: Checkpoint,
+})
+export type SessionClosed = Type.Static<typeof SessionClosed>
 
 /** One acknowledged item. Durable when this is sent. */
 export const Ack = Type.Object({

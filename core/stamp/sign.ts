@@ -4,6 +4,7 @@ import { Compile } from 'typebox/compile'
 import { canonicalize } from '../canonical/jcs.ts'
 import { digestText, formatDigest } from '../crypto/digest.ts'
 import { pae } from '../crypto/pae.ts'
+import { firstFault } from '../error/schema-fault.ts'
 import { SignetError } from '../error/signet-error.ts'
 import { isValidAt, type ActiveStampKey } from '../keyring/keyring.ts'
 import { STAMP_PAYLOAD_TYPE, SIGNET_CONTEXT } from './mac.ts'
@@ -32,9 +33,8 @@ const claimsValidator = Compile(Type.Omit(Stamp, ['integrity']))
 export function signStamp(toSign: StampToSign): SignedStamp {
   const { claims, key } = toSign
   if (!claimsValidator.Check(claims)) {
-    const [error] = claimsValidator.Errors(claims)
-    const path = error?.instancePath ?? '/'
-    throw new SignetError('STAMP_INVALID', `the claims to stamp at ${path}: ${error?.message ?? 'must be of schema v1'}`, { details: { path } })
+    const { path, allowed } = firstFault(claimsValidator.Errors(claims))
+    throw new SignetError('STAMP_INVALID', `the claims to stamp at ${path}: ${allowed}`, { details: { path, allowed } })
   }
   if (claims.data_lineage.producer_id !== key.producerId || claims.subject.tenant !== key.tenant) {
     throw new SignetError('STAMP_KEY_INVALID', `key «${key.keyId}» signs for producer «${key.producerId}» and tenant «${key.tenant}» only`)

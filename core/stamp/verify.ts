@@ -2,6 +2,7 @@ import { timingSafeEqual } from 'node:crypto'
 import { Compile } from 'typebox/compile'
 import { canonicalize } from '../canonical/jcs.ts'
 import { digestText, formatDigest, parseDigest } from '../crypto/digest.ts'
+import { firstFault } from '../error/schema-fault.ts'
 import { SignetError } from '../error/signet-error.ts'
 import { parseStrict } from '../json/strict.ts'
 import { isValidAt, type ActiveStampKey, type KeyIndex } from '../keyring/keyring.ts'
@@ -76,9 +77,8 @@ export function readStamp(stampBytes: Uint8Array): Stamp {
   }
   if (!canonical.equals(stampBytes)) throw new SignetError('STAMP_INVALID', 'the stamp is not in canonical form (RFC 8785)')
   if (!validator.Check(value)) {
-    const [error] = validator.Errors(value)
-    const path = error === undefined || error.instancePath === '' ? '/' : error.instancePath
-    throw new SignetError('STAMP_INVALID', `the stamp at ${path}: ${error?.message ?? 'must be of schema v1'}`, { details: { path } })
+    const { path, allowed } = firstFault(validator.Errors(value))
+    throw new SignetError('STAMP_INVALID', `the stamp at ${path}: ${allowed}`, { details: { path, allowed } })
   }
   if (!isRealTimestamp(value.timestamp_utc)) {
     throw new SignetError('STAMP_INVALID', 'the stamp at /timestamp_utc: must be a time that exists', { details: { path: '/timestamp_utc' } })

@@ -18,12 +18,15 @@ export interface BundleContent {
   policy: JsonObject
 }
 
-const checkMetadata = Compile(BundleMetadata)
+const metadataChecker = Compile(BundleMetadata)
 const ENTRYPOINT = /^signet(\/[a-z][a-z0-9_]*)+$/
 
 /** SHA-256 (hex) over all that decides: modules and policy data; not scope, sequence and times. */
 export function contentDigest(content: BundleContent): string {
-  const parts: JsonValue[] = content.modules.map(({ module, wasm }) => [module as unknown as JsonObject, sha256Hex(wasm)])
+  const parts: JsonValue[] = content.modules.map(({ module, wasm }) => [
+    module as unknown as JsonObject,
+    sha256Hex(wasm),
+  ])
   return sha256Hex(canonicalText(['signet-bundle-v1', parts, content.policy]))
 }
 
@@ -54,20 +57,30 @@ export function bundleFiles(content: BundleContent): Map<string, Buffer> {
   return files.set('.manifest', Buffer.from(canonicalText(manifest)))
 }
 
+/** Throws BUNDLE_INVALID unless this is a bundle's metadata in form. */
+export function checkMetadata(metadata: unknown): asserts metadata is BundleMetadata {
+  if (metadataChecker.Check(metadata)) return
+  const error = metadataChecker.Errors(metadata)[0]
+  refuse(`metadata${error?.instancePath ?? ''} ${error?.message ?? 'is wrong'}`)
+}
+
+function refuse(message: string): never {
+  throw new SignetError('BUNDLE_INVALID', `The bundle is not valid: ${message}`)
+}
+
 function checkContent({ metadata, modules }: BundleContent): void {
-  const refuse = (message: string): never => {
-    throw new SignetError('BUNDLE_INVALID', `The bundle is not valid: ${message}`)
-  }
-  if (!checkMetadata.Check(metadata)) {
-    const error = checkMetadata.Errors(metadata)[0]
-    refuse(`metadata${error?.instancePath ?? ''} ${error?.message ?? 'is wrong'}`)
-  }
-  if (!/^(\*|namespace\/[a-z0-9-]{1,63})$/.test(metadata.scope)) refuse(`scope ${metadata.scope} is not * or namespace/NAME`)
+  checkMetadata(metadata)
+  if (!/^(\*|namespace\/[a-z0-9-]{1,63})$/.test(metadata.scope))
+    refuse(`scope ${metadata.scope} is not * or namespace/NAME`)
   if (metadata.issued_at >= metadata.expires_at) refuse('it expires before it is issued')
   const [root, namespace, ...rest] = modules
-  if (root?.module.scope !== 'root' || root.module.path !== '/root/policy.wasm') refuse('the first module is not /root/policy.wasm of scope root')
+  if (root?.module.scope !== 'root' || root.module.path !== '/root/policy.wasm')
+    refuse('the first module is not /root/policy.wasm of scope root')
   if (rest.length > 0) refuse('it has more than two modules')
-  if (namespace !== undefined && (namespace.module.scope !== metadata.scope || namespace.module.path !== '/ns/policy.wasm')) {
+  if (
+    namespace !== undefined &&
+    (namespace.module.scope !== metadata.scope || namespace.module.path !== '/ns/policy.wasm')
+  ) {
     refuse(`its second module is not /ns/policy.wasm of scope ${metadata.scope}`)
   }
   for (const { module } of modules) {

@@ -56,9 +56,13 @@ async function tampered(bytes: Buffer, change: (files: Files) => void, resign = 
   return gzipSync(await writeTar([...files].map(([name, content]) => [`/${name}`, content])))
 }
 
-async function jwt(payload: object, signer: JWK | Uint8Array, header: { alg: string; kid?: string }): Promise<string> {
+async function jwt(
+  payload: object | null | undefined,
+  signer: JWK | Uint8Array,
+  header: { alg: string; kid?: string },
+): Promise<string> {
   const material = signer instanceof Uint8Array ? signer : await importJWK(signer, 'ES256')
-  return new CompactSign(Buffer.from(JSON.stringify(payload))).setProtectedHeader(header).sign(material)
+  return new CompactSign(Buffer.from(JSON.stringify(payload) ?? '{')).setProtectedHeader(header).sign(material)
 }
 
 function signatures(...tokens: string[]): Buffer {
@@ -83,7 +87,12 @@ function flip(files: Files, name: string, at: number): void {
 describe('loadBundle', () => {
   it('reads what signBundle made', async () => {
     const bundle = await load(await sign({ modules: [root, namespace], scope: 'namespace/shop' }))
-    expect(bundle.metadata).toMatchObject({ version: 1, scope: 'namespace/shop', sequence: 7, issued_at: NOW.toISOString() })
+    expect(bundle.metadata).toMatchObject({
+      version: 1,
+      scope: 'namespace/shop',
+      sequence: 7,
+      issued_at: NOW.toISOString(),
+    })
     expect(bundle.modules.map(({ module }) => module)).toEqual([root.module, namespace.module])
     expect(bundle.modules[0]!.wasm.equals(root.wasm)).toBe(true)
     expect(bundle.policy).toEqual({ limits: { email: 2 } })
@@ -137,26 +146,55 @@ describe('loadBundle', () => {
     ['policy data', (files) => replaceText(files, 'data.json', '2', '9'), 'BUNDLE_UNTRUSTED'],
     ['white space in policy data', (files) => replaceText(files, 'data.json', ':', ': '), 'BUNDLE_UNTRUSTED'],
     ['the sequence', (files) => replaceText(files, '.manifest', '"sequence":7', '"sequence":8'), 'BUNDLE_UNTRUSTED'],
-    ['a rule’s mode', (files) => replaceText(files, '.manifest', '"mode":"enforce"', '"mode":"off"'), 'BUNDLE_UNTRUSTED'],
-    ['the expiry', (files) => replaceText(files, '.manifest', '"expires_at":"2026', '"expires_at":"2036'), 'BUNDLE_UNTRUSTED'],
+    [
+      'a rule’s mode',
+      (files) => replaceText(files, '.manifest', '"mode":"enforce"', '"mode":"off"'),
+      'BUNDLE_UNTRUSTED',
+    ],
+    [
+      'the expiry',
+      (files) => replaceText(files, '.manifest', '"expires_at":"2026', '"expires_at":"2036'),
+      'BUNDLE_UNTRUSTED',
+    ],
     ['an added file', (files) => files.set('extra.rego', Buffer.from('package extra')), 'BUNDLE_UNTRUSTED'],
     ['a removed file', (files) => files.delete('data.json'), 'BUNDLE_UNTRUSTED'],
     ['a removed module', (files) => files.delete('root/policy.wasm'), 'BUNDLE_UNTRUSTED'],
-    ['a renamed file', (files) => {
-      files.set('root.wasm', files.get('root/policy.wasm')!)
-      files.delete('root/policy.wasm')
-    }, 'BUNDLE_UNTRUSTED'],
+    [
+      'a renamed file',
+      (files) => {
+        files.set('root.wasm', files.get('root/policy.wasm')!)
+        files.delete('root/policy.wasm')
+      },
+      'BUNDLE_UNTRUSTED',
+    ],
     ['no signature', (files) => files.delete('.signatures.json'), 'BUNDLE_UNTRUSTED'],
     ['an empty signature file', (files) => files.set('.signatures.json', Buffer.alloc(0)), 'BUNDLE_UNTRUSTED'],
     ['no signature in the list', (files) => files.set('.signatures.json', signatures()), 'BUNDLE_UNTRUSTED'],
     ['a signature that is no JWT', (files) => files.set('.signatures.json', signatures('a.b')), 'BUNDLE_UNTRUSTED'],
-    ['two signatures', (files) => {
-      const token = (JSON.parse(files.get('.signatures.json')!.toString()) as { signatures: string[] }).signatures[0]!
-      files.set('.signatures.json', signatures(token, token))
-    }, 'BUNDLE_UNTRUSTED'],
-    ['the signature’s header', (files) => replaceText(files, '.signatures.json', /"ey(.)/, (_, c) => `"ey${c === 'J' ? 'K' : 'J'}`), 'BUNDLE_UNTRUSTED'],
-    ['the signature’s payload', (files) => replaceText(files, '.signatures.json', /\.ey(.)/, '.ez$1'), 'BUNDLE_UNTRUSTED'],
-    ['the signature’s last but one character', (files) => replaceText(files, '.signatures.json', /(.)(..)"\]/, (_, c, rest) => `${c === 'A' ? 'B' : 'A'}${rest}"]`), 'BUNDLE_UNTRUSTED'],
+    [
+      'two signatures',
+      (files) => {
+        const token = (JSON.parse(files.get('.signatures.json')!.toString()) as { signatures: string[] }).signatures[0]!
+        files.set('.signatures.json', signatures(token, token))
+      },
+      'BUNDLE_UNTRUSTED',
+    ],
+    [
+      'the signature’s header',
+      (files) => replaceText(files, '.signatures.json', /"ey(.)/, (_, c) => `"ey${c === 'J' ? 'K' : 'J'}`),
+      'BUNDLE_UNTRUSTED',
+    ],
+    [
+      'the signature’s payload',
+      (files) => replaceText(files, '.signatures.json', /\.ey(.)/, '.ez$1'),
+      'BUNDLE_UNTRUSTED',
+    ],
+    [
+      'the signature’s last but one character',
+      (files) =>
+        replaceText(files, '.signatures.json', /(.)(..)"\]/, (_, c, rest) => `${c === 'A' ? 'B' : 'A'}${rest}"]`),
+      'BUNDLE_UNTRUSTED',
+    ],
   ] as [string, (files: Files) => void, ErrorCode][])('notices a change of %s', async (_, change, wantCode) => {
     await expect(load(await tampered(await sign(), change))).rejects.toMatchObject({ code: wantCode })
   })
@@ -188,8 +226,13 @@ describe('loadBundle', () => {
   })
 
   it.each([
-    ['weak hashes', (files: Files) => ({ files: [...files.keys()].map((name) => ({ name, hash: 'd41d8cd9', algorithm: 'MD5' })) })],
+    [
+      'weak hashes',
+      (files: Files) => ({ files: [...files.keys()].map((name) => ({ name, hash: 'd41d8cd9', algorithm: 'MD5' })) }),
+    ],
     ['no files', () => ({})],
+    ['null', () => null],
+    ['no JSON', () => undefined],
   ])('refuses a signature over %s', async (_, claims) => {
     const bytes = await sign()
     const token = await jwt(claims(readTar(gunzipSync(bytes))), key, { alg: 'ES256', kid: key.kid! })
@@ -204,8 +247,14 @@ describe('loadBundle', () => {
     ['data outside policy', (files) => replaceText(files, 'data.json', '{"policy"', '{"other":1,"policy"')],
     ['another revision', (files) => replaceText(files, '.manifest', /"revision":"7-./, '"revision":"7-z')],
     ['no metadata', (files) => files.set('.manifest', Buffer.from('{}'))],
+    ['a null manifest', (files) => files.set('.manifest', Buffer.from('null'))],
+    ['null data', (files) => files.set('data.json', Buffer.from('null'))],
+    ['a null module', (files) => replaceText(files, '.manifest', /"modules":\[/, '"modules":[null,')],
     ['a version to come', (files) => replaceText(files, '.manifest', '"version":1', '"version":2')],
-    ['an entrypoint outside the scope', (files) => replaceText(files, '.manifest', /signet\/root\/route/g, 'signet/ns_a/route')],
+    [
+      'an entrypoint outside the scope',
+      (files) => replaceText(files, '.manifest', /signet\/root\/route/g, 'signet/ns_a/route'),
+    ],
     ['no JSON', (files) => files.set('.manifest', Buffer.from('{'))],
   ] as [string, (files: Files) => void][])('refuses %s even with a good signature', async (_, change) => {
     const bytes = await tampered(await sign(), change, true)
@@ -214,7 +263,9 @@ describe('loadBundle', () => {
 
   it('refuses parts that do not fit together when signing', async () => {
     await expect(sign({ modules: [namespace] })).rejects.toMatchObject({ code: 'BUNDLE_INVALID' })
-    await expect(sign({ modules: [root, namespace], scope: 'namespace/bank' })).rejects.toMatchObject({ code: 'BUNDLE_INVALID' })
+    await expect(sign({ modules: [root, namespace], scope: 'namespace/bank' })).rejects.toMatchObject({
+      code: 'BUNDLE_INVALID',
+    })
     await expect(sign({ modules: [root, root], scope: '*' })).rejects.toMatchObject({ code: 'BUNDLE_INVALID' })
     await expect(sign({ scope: 'shop' })).rejects.toMatchObject({ code: 'BUNDLE_INVALID' })
     await expect(sign({ sequence: -1 })).rejects.toMatchObject({ code: 'BUNDLE_INVALID' })
@@ -226,7 +277,10 @@ describe('loadBundle', () => {
     ['garbage', () => Buffer.alloc(1000, 'x')],
     ['gzip of garbage', () => gzipSync(Buffer.alloc(1000, 'x'))],
     ['a cut bundle', (bytes: Buffer) => bytes.subarray(0, bytes.length / 2)],
-    ['a bundle with garbage inside', (bytes: Buffer) => Buffer.concat([bytes.subarray(0, 100), Buffer.alloc(50), bytes.subarray(150)])],
+    [
+      'a bundle with garbage inside',
+      (bytes: Buffer) => Buffer.concat([bytes.subarray(0, 100), Buffer.alloc(50), bytes.subarray(150)]),
+    ],
     ['an archive that unpacks to more than 64 MiB', () => gzipSync(Buffer.alloc(65 << 20))],
     ['a file of more than 16 MiB', () => Buffer.alloc((16 << 20) + 1)],
   ] as [string, (bytes: Buffer) => Buffer][])('refuses %s', async (_, make) => {
@@ -239,7 +293,11 @@ describe('loadBundle', () => {
     const { digest } = await load(bytes)
     // Every region: headers, JSON, signature closely; the wasm in strides.
     const wasmStart = archive.indexOf('\0asm')
-    for (let at = 0; at < archive.length; at += at > wasmStart && at < wasmStart + root.wasm.length - 600 ? 9_973 : 37) {
+    for (
+      let at = 0;
+      at < archive.length;
+      at += at > wasmStart && at < wasmStart + root.wasm.length - 600 ? 9_973 : 37
+    ) {
       const changed = Buffer.from(archive)
       changed[at]! ^= 0x20
       const result = await load(gzipSync(changed, { level: 1 })).then(

@@ -2,10 +2,19 @@ import { timingSafeEqual } from 'node:crypto'
 import { promisify } from 'node:util'
 import { gunzip } from 'node:zlib'
 import { compactVerify, decodeProtectedHeader, importJWK } from 'jose'
+import Type from 'typebox'
+import { Compile } from 'typebox/compile'
 import { SignetError } from '#core/error/signet-error.ts'
 import type { JsonObject } from '#core/json/value.ts'
 import type { BundleMetadata } from '#core/policy/manifest.ts'
-import { bundleFiles, bundleRevision, contentDigest, type BundleContent, type BundleModule } from './build.ts'
+import {
+  bundleFiles,
+  bundleRevision,
+  checkMetadata,
+  contentDigest,
+  type BundleContent,
+  type BundleModule,
+} from './build.ts'
 import { sha256Hex } from './canonical.ts'
 import { POLICY_DATA } from './layout.ts'
 import { readTar } from './tar.ts'
@@ -18,6 +27,15 @@ const MAX_SIGNATURE_FILE_BYTES = 64 << 10
 /** A bundle may be issued this much ahead of our clock. */
 const CLOCK_SKEW_MS = 5 * 60_000
 const SIGNATURES = '.signatures.json'
+
+/** Payload of the token, as OPA has it; members that we do not use are let be. */
+const claimsChecker = Compile(
+  Type.Object({
+    files: Type.Array(
+      Type.Object({ name: Type.String(), hash: Type.String({ minLength: 1 }), algorithm: Type.Literal('SHA-256') }),
+    ),
+  }),
+)
 
 declare const verified: unique symbol
 
@@ -125,16 +143,7 @@ function readToken(file: Buffer): string {
 }
 
 function checkFiles(files: Map<string, Buffer>, payload: Uint8Array): void {
-  const claims = JSON.parse(Buffer.from(payload).toString('utf8')) as {
-    files?: { name?: unknown; hash?: unknown; algorithm?: unknown }[]
-  }
-  const signed = new Map<string, string>()
-  for (const { name, hash, algorithm } of Array.isArray(claims.files) ? claims.files : []) {
-    if (algorithm !== 'SHA-256' || typeof name !== 'string' || typeof hash !== 'string') {
-      throw untrusted('a file is not signed with SHA-256')
-    }
-    signed.set(name, hash)
-  }
+  const signed = readClaims(payload)
   for (const [name, content] of files) {
     if (name === SIGNATURES) continue
     const want = Buffer.from(signed.get(name) ?? '', 'utf8')
@@ -146,30 +155,45 @@ function checkFiles(files: Map<string, Buffer>, payload: Uint8Array): void {
   for (const name of signed.keys()) throw untrusted(`${name} is missing`)
 }
 
+/** File names and hashes that the token signs. */
+function readClaims(payload: Uint8Array): Map<string, string> {
+  const text = Buffer.from(payload).toString('utf8')
+  let claims: unknown
+  try {
+    claims = JSON.parse(text)
+  } catch {
+    throw untrusted('its signature is not over JSON')
+  }
+  if (!claimsChecker.Check(claims)) throw untrusted('its signature is not over files with SHA-256')
+  return new Map(claims.files.map(({ name, hash }) => [name, hash]))
+}
+
 function readContent(files: Map<string, Buffer>): BundleContent {
-  const readJson = (name: string): JsonObject => {
+  const readJson = (name: string): unknown => {
     const file = files.get(name)
     if (file === undefined) throw invalid(`${name} is missing`)
     try {
-      return JSON.parse(file.toString('utf8')) as JsonObject
+      return JSON.parse(file.toString('utf8'))
     } catch (cause) {
       throw invalid(`${name} is not JSON`, cause)
     }
   }
-  const manifest = readJson('.manifest') as { metadata?: { signet?: BundleMetadata } }
-  const metadata = manifest.metadata?.signet
-  const data = readJson('data.json')
-  if (typeof metadata !== 'object' || !Array.isArray(metadata.modules)) throw invalid('.manifest has no metadata.signet')
+  const manifest = readJson('.manifest') as { metadata?: { signet?: unknown } } | null
+  const metadata = manifest?.metadata?.signet
+  checkMetadata(metadata)
+  const data = readJson('data.json') as JsonObject | null
   const modules = metadata.modules.map((module): BundleModule => {
-    const wasm = files.get(String(module?.path).slice(1))
+    const wasm = files.get(module.path.slice(1))
     if (wasm === undefined) throw invalid('a module of the manifest is missing')
     return { module, wasm }
   })
-  const content: BundleContent = { metadata, modules, policy: (data[POLICY_DATA] ?? {}) as JsonObject }
+  const content: BundleContent = { metadata, modules, policy: (data?.[POLICY_DATA] ?? {}) as JsonObject }
   // Made again from its parts, it must be the same files, byte by byte: nothing else is in it, and nothing is said twice.
   const want = bundleFiles(content)
-  for (const [name, bytes] of want) if (!files.get(name)?.equals(bytes)) throw invalid(`${name} is not in canonical form`)
-  for (const name of files.keys()) if (name !== SIGNATURES && !want.has(name)) throw invalid(`${name} does not belong in it`)
+  for (const [name, bytes] of want)
+    if (!files.get(name)?.equals(bytes)) throw invalid(`${name} is not in canonical form`)
+  for (const name of files.keys())
+    if (name !== SIGNATURES && !want.has(name)) throw invalid(`${name} does not belong in it`)
   return content
 }
 

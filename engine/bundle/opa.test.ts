@@ -45,7 +45,10 @@ async function startOpa(bundle: Buffer, pem: string, keyId: string): Promise<{ u
   const ended = new Promise<{ refused: string }>((resolve) => child.once('close', () => resolve({ refused: output })))
   const up = (async () => {
     for (;;) {
-      const healthy = await fetch(`${url}/health`).then((r) => r.ok, () => false)
+      const healthy = await fetch(`${url}/health`).then(
+        (r) => r.ok,
+        () => false,
+      )
       if (healthy) return { url }
       await new Promise((resolve) => setTimeout(resolve, 50))
       if (child.exitCode !== null) return ended
@@ -62,14 +65,21 @@ describe('a signed bundle', () => {
     const bundle = await signBundle({
       modules: [root, own],
       // What OPA hashes in another way than it is written, if we get it wrong.
-      policy: { limits: { email: 2 }, '\uffee\u2028<&>"\\': [1.5, 1e21, -0.1, true, null, '\b\u0001é'], '\u{1d11e}': {} },
+      policy: {
+        limits: { email: 2 },
+        '\uffee\u2028<&>"\\': [1.5, 1e21, -0.1, true, null, '\b\u0001é'],
+        '\u{1d11e}': {},
+      },
       scope: 'namespace/shop',
       sequence: 1,
       issuedAt: new Date('2026-11-23T09:30:00.000Z'),
       expiresAt: new Date('2026-11-24T09:30:00.000Z'),
       key,
     })
-    const pem = createPublicKey({ key: trust.keys[0]!, format: 'jwk' }).export({ format: 'pem', type: 'spki' }) as string
+    const pem = createPublicKey({ key: trust.keys[0]!, format: 'jwk' }).export({
+      format: 'pem',
+      type: 'spki',
+    }) as string
     const started = await startOpa(bundle, pem, key.kid!)
     if (!('url' in started)) throw new Error(started.refused)
     const ask = async (path: string): Promise<unknown> => {
@@ -94,6 +104,8 @@ describe('a signed bundle', () => {
     const expiresAt = new Date('2026-11-24T09:30:00.000Z')
     const bundle = await signBundle({ modules: [root], policy: {}, scope: '*', sequence: 1, issuedAt, expiresAt, key })
     const pem = createPublicKey({ key: stranger.trust.keys[0]!, format: 'jwk' }).export({ format: 'pem', type: 'spki' })
-    expect(await startOpa(bundle, pem as string, key.kid!)).toMatchObject({ refused: expect.stringMatching(/verify/) as string })
+    expect(await startOpa(bundle, pem as string, key.kid!)).toMatchObject({
+      refused: expect.stringMatching(/verify/) as string,
+    })
   }, 60_000)
 })

@@ -28,16 +28,14 @@ export function bundleHandler({ getBundle }: BundleServerOptions): RequestListen
     if (request.method !== 'GET' && request.method !== 'HEAD') return end(405, { Allow: 'GET, HEAD' })
     const name = PATH.exec(request.url?.split('?', 1)[0] ?? '')?.[1]
     if (name === undefined) return end(404)
-    getBundle(name).then(
-      (bundle) => {
-        if (bundle === null) return end(404)
-        const etag = `"${sha256Hex(bundle)}"`
-        const caching = { ETag: etag, 'Cache-Control': 'no-cache' }
-        if (matches(request.headers['if-none-match'], etag)) return end(304, caching)
-        end(200, { ...caching, 'Content-Type': 'application/gzip', 'Content-Length': bundle.length }, bundle)
-      },
-      () => end(503),
-    )
+    const answer = (bundle: Buffer | null): void => {
+      if (bundle === null) return end(404)
+      const etag = `"${sha256Hex(bundle)}"`
+      const caching = { ETag: etag, 'Cache-Control': 'no-cache' }
+      if (matches(request.headers['if-none-match'], etag)) return end(304, caching)
+      end(200, { ...caching, 'Content-Type': 'application/gzip', 'Content-Length': bundle.length }, bundle)
+    }
+    getBundle(name).then(answer, () => end(503))
   }
 }
 

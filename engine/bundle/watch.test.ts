@@ -38,9 +38,9 @@ function sign(sequence: number, changes: { key?: JWK; limit?: number; expiresAt?
   })
 }
 
-const cleanups: (() => Promise<unknown> | unknown)[] = []
+const cleanups: (() => unknown)[] = []
 afterEach(async () => {
-  for (const cleanup of cleanups.splice(0).reverse()) await cleanup()
+  for (const cleanup of cleanups.splice(0).toReversed()) await cleanup()
 })
 
 async function temporaryDirectory(): Promise<string> {
@@ -55,7 +55,10 @@ async function publish(path: string, bytes: Buffer): Promise<void> {
   await rename(`${path}.new`, path)
 }
 
-function watch(source: string, changes: Partial<WatchBundleOptions> = {}): { seen: string[]; bundles: VerifiedBundle[]; stop: () => Promise<void> } {
+function watch(
+  source: string,
+  changes: Partial<WatchBundleOptions> = {},
+): { seen: string[]; bundles: VerifiedBundle[]; stop: () => Promise<void> } {
   const seen: string[] = []
   const bundles: VerifiedBundle[] = []
   const controller = new AbortController()

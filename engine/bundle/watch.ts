@@ -51,11 +51,24 @@ export async function watchBundle(options: WatchBundleOptions): Promise<void> {
     }
     version = null
     const minimumSequence = Math.max(options.minimumSequence ?? 0, current?.metadata.sequence ?? 0)
-    const bundle = await loadBundle(fetched.bytes, { trust: options.trust, scope: options.scope, now: now(), minimumSequence })
-    if (current !== undefined && bundle.metadata.sequence === current.metadata.sequence && bundle.digest !== current.digest) {
-      throw new SignetError('BUNDLE_STALE', `The bundle has other content but the sequence in force, ${minimumSequence}`, {
-        details: { in_force: current.revision, found: bundle.revision },
-      })
+    const bundle = await loadBundle(fetched.bytes, {
+      trust: options.trust,
+      scope: options.scope,
+      now: now(),
+      minimumSequence,
+    })
+    if (
+      current !== undefined &&
+      bundle.metadata.sequence === current.metadata.sequence &&
+      bundle.digest !== current.digest
+    ) {
+      throw new SignetError(
+        'BUNDLE_STALE',
+        `The bundle has other content but the sequence in force, ${minimumSequence}`,
+        {
+          details: { in_force: current.revision, found: bundle.revision },
+        },
+      )
     }
     // Signed again, with other times but the same content and sequence, it is taken over like a new one.
     await onBundle(bundle)
@@ -89,7 +102,8 @@ async function fetchRemote(options: WatchBundleOptions, etag: string | null): Pr
   for await (const chunk of response.body) {
     length += chunk.length
     // Leaving the loop ends the download.
-    if (length > MAX_BUNDLE_BYTES) throw new SignetError('BUNDLE_INVALID', `The bundle is larger than ${MAX_BUNDLE_BYTES} bytes`)
+    if (length > MAX_BUNDLE_BYTES)
+      throw new SignetError('BUNDLE_INVALID', `The bundle is larger than ${MAX_BUNDLE_BYTES} bytes`)
     chunks.push(chunk)
   }
   return { bytes: Buffer.concat(chunks), version: response.headers.get('etag') }
@@ -101,7 +115,8 @@ async function readLocal(source: string, version: string | null): Promise<Fetche
     const { dev, ino, size, mtimeNs, ctimeNs } = await file.stat({ bigint: true })
     const found = [dev, ino, size, mtimeNs, ctimeNs].join(':')
     if (found === version) return null
-    if (size > MAX_BUNDLE_BYTES) throw new SignetError('BUNDLE_INVALID', `The bundle is larger than ${MAX_BUNDLE_BYTES} bytes`)
+    if (size > MAX_BUNDLE_BYTES)
+      throw new SignetError('BUNDLE_INVALID', `The bundle is larger than ${MAX_BUNDLE_BYTES} bytes`)
     return { bytes: await file.readFile(), version: found }
   } finally {
     await file.close()
@@ -112,9 +127,13 @@ function toSignetError(error: unknown, source: string): SignetError {
   if (error instanceof SignetError) return error
   const cause = error instanceof Error && error.cause instanceof Error ? error.cause : error
   const reason = cause instanceof Error ? cause.message : String(cause)
-  return new SignetError('BUNDLE_UNAVAILABLE', `The bundle at ${withoutCredentials(source)} cannot be loaded: ${reason}`, {
-    cause: error,
-  })
+  return new SignetError(
+    'BUNDLE_UNAVAILABLE',
+    `The bundle at ${withoutCredentials(source)} cannot be loaded: ${reason}`,
+    {
+      cause: error,
+    },
+  )
 }
 
 function withoutCredentials(source: string): string {

@@ -50,7 +50,11 @@ describe('compileModule', () => {
     expect(second.module).toEqual(first.module)
     await problemsOf([ruleSource('broken', 'decision := {')])
     // Other test files compile at the same time: theirs are gone soon.
-    await expect.poll(async () => (await readdir(tmpdir())).filter((name) => name.startsWith('signet-compile-')), { timeout: 15_000 }).toEqual([])
+    await expect
+      .poll(async () => (await readdir(tmpdir())).filter((name) => name.startsWith('signet-compile-')), {
+        timeout: 15_000,
+      })
+      .toEqual([])
   })
 
   it.each([
@@ -58,27 +62,72 @@ describe('compileModule', () => {
     ['an unsafe variable', [ruleSource('a', `${PASS}\n\nx if not y`)], BODY_LINE + 2, 6, /var y is unsafe/],
     ['http.send', [ruleSource('a', `${PASS}\nx := http.send({})`)], BODY_LINE + 1, 6, /undefined function http\.send/],
     ['crypto', [ruleSource('a', `${PASS}\nx := crypto.md5("a")`)], BODY_LINE + 1, 6, /undefined function crypto\.md5/],
-    ['io.jwt', [ruleSource('a', `${PASS}\nx := io.jwt.decode("a")`)], BODY_LINE + 1, 6, /undefined function io\.jwt\.decode/],
+    [
+      'io.jwt',
+      [ruleSource('a', `${PASS}\nx := io.jwt.decode("a")`)],
+      BODY_LINE + 1,
+      6,
+      /undefined function io\.jwt\.decode/,
+    ],
     ['sprintf', [ruleSource('a', `${PASS}\nx := sprintf("%d", [1])`)], BODY_LINE + 1, 6, /undefined function sprintf/],
-    ['the clock', [ruleSource('a', `${PASS}\nx := time.now_ns()`)], BODY_LINE + 1, 6, /undefined function time\.now_ns/],
-    ['opa.runtime', [ruleSource('a', `${PASS}\nx := opa.runtime()`)], BODY_LINE + 1, 6, /undefined function opa\.runtime/],
+    [
+      'the clock',
+      [ruleSource('a', `${PASS}\nx := time.now_ns()`)],
+      BODY_LINE + 1,
+      6,
+      /undefined function time\.now_ns/,
+    ],
+    [
+      'opa.runtime',
+      [ruleSource('a', `${PASS}\nx := opa.runtime()`)],
+      BODY_LINE + 1,
+      6,
+      /undefined function opa\.runtime/,
+    ],
     ['no decision', [ruleSource('a', 'x := 1')], 5, 1, /no rule decision/],
     ['a decision that is a function', [ruleSource('a', 'decision(x) := x')], 5, 1, /not a function/],
     ['no METADATA', [{ path: 'a.rego', text: `package a\n\n${PASS}` }], 1, 1, /METADATA/],
-    ['an unknown severity', [{ path: 'a.rego', text: ruleSource('a', PASS).text.replace('low', 'bad') }], 1, 1, /custom\.severity/],
+    [
+      'an unknown severity',
+      [{ path: 'a.rego', text: ruleSource('a', PASS).text.replace('low', 'bad') }],
+      1,
+      1,
+      /custom\.severity/,
+    ],
     ['a misspelt member', [ruleSource('a', PASS, { custom: 'undecidible: {external: open}' })], 1, 1, /custom/],
-    ['an id that is not the package', [{ path: 'a.rego', text: ruleSource('a', PASS).text.replace('package a', 'package b') }], 1, 1, /last part/],
-    ['a reserved package', [{ path: 'a.rego', text: ruleSource('a', PASS).text.replace('package a', 'package policy.a') }], 5, 1, /reserved/],
+    [
+      'an id that is not the package',
+      [{ path: 'a.rego', text: ruleSource('a', PASS).text.replace('package a', 'package b') }],
+      1,
+      1,
+      /last part/,
+    ],
+    [
+      'a reserved package',
+      [{ path: 'a.rego', text: ruleSource('a', PASS).text.replace('package a', 'package policy.a') }],
+      5,
+      1,
+      /reserved/,
+    ],
     ['a library with a decision', [{ path: 'a.rego', text: `package lib.a\n\n${PASS}` }], 1, 1, /library/],
-    ['a package in two files', [ruleSource('a', PASS), ruleSource('a', PASS, { path: 'b.rego' })], 5, 1, /also in a\.rego/],
+    [
+      'a package in two files',
+      [ruleSource('a', PASS), ruleSource('a', PASS, { path: 'b.rego' })],
+      5,
+      1,
+      /also in a\.rego/,
+    ],
     ['NUL in the text', [ruleSource('a', `${PASS}\0`)], 1, 1, /UTF-8/],
     ['a BOM', [{ path: 'a.rego', text: `\uFEFF${ruleSource('a', PASS).text}` }], 1, 1, /BOM/],
-  ] as [string, RuleSource[], number, number, RegExp][])('refuses %s', async (_, sources, wantLine, wantColumn, wantMessage) => {
-    const problems = await problemsOf(sources)
-    const found = problems.find((problem) => wantMessage.test(problem.message))
-    expect([found?.line, found?.column], JSON.stringify(problems)).toEqual([wantLine, wantColumn])
-    expect(sources.map((source) => source.path)).toContain(found?.file)
-  })
+  ] as [string, RuleSource[], number, number, RegExp][])(
+    'refuses %s',
+    async (_, sources, wantLine, wantColumn, wantMessage) => {
+      const problems = await problemsOf(sources)
+      const found = problems.find((problem) => wantMessage.test(problem.message))
+      expect([found?.line, found?.column], JSON.stringify(problems)).toEqual([wantLine, wantColumn])
+      expect(sources.map((source) => source.path)).toContain(found?.file)
+    },
+  )
 
   it('reports the problems of all files at once', async () => {
     const problems = await problemsOf([
@@ -94,9 +143,15 @@ describe('compileModule', () => {
   it('refuses too many bytes, a scope of no known form, and a time limit that is too short', async () => {
     const compile = (changes: object): Promise<unknown> =>
       compileModule({ scope: 'root', sources: [ruleSource('a', PASS)], opa, timeoutMs: 30_000, ...changes })
-    await expect(compile({ sources: [ruleSource('a', `${PASS}\n#${'x'.repeat(1 << 20)}`)] })).rejects.toMatchObject({ code: 'RULE_INVALID', message: expect.stringContaining('bytes') as string })
+    await expect(compile({ sources: [ruleSource('a', `${PASS}\n#${'x'.repeat(1 << 20)}`)] })).rejects.toMatchObject({
+      code: 'RULE_INVALID',
+      message: expect.stringContaining('bytes') as string,
+    })
     await expect(compile({ scope: 'namespace/../x' })).rejects.toMatchObject({ code: 'RULE_INVALID' })
-    await expect(compile({ timeoutMs: 1 })).rejects.toMatchObject({ code: 'RULE_INVALID', message: expect.stringContaining('in time') as string })
+    await expect(compile({ timeoutMs: 1 })).rejects.toMatchObject({
+      code: 'RULE_INVALID',
+      message: expect.stringContaining('in time') as string,
+    })
     await expect(compile({ opa: '/nonexistent/opa' })).rejects.toMatchObject({ code: 'OPA_UNAVAILABLE' })
   })
 })
@@ -120,7 +175,10 @@ describe('isolation', () => {
     const body = isImport ? `${line}\n\n${PASS}` : `${PASS}\n${line}`
     const problems = await problemsOf([ruleSource('mine', body)], 'namespace/shop')
     const found = problems.find((problem) => problem.message.includes('allowed are the packages'))
-    expect([found?.line, found?.column], JSON.stringify(problems)).toEqual([isImport ? BODY_LINE : BODY_LINE + 1, wantColumn])
+    expect([found?.line, found?.column], JSON.stringify(problems)).toEqual([
+      isImport ? BODY_LINE : BODY_LINE + 1,
+      wantColumn,
+    ])
   })
 
   it.each([
@@ -144,7 +202,10 @@ describe('isolation', () => {
 
   it('lets rules read libraries, other rules of the scope, and policy data', async () => {
     const library = { path: 'lib/x.rego', text: 'package lib.x\n\nf(a) := a + data.policy.n\n' }
-    const uses = ruleSource('a', `import data.lib.x\nimport data.lib.x.f as g\n\n${PASS}\ny := [x.f(1), g(2), data.lib["x"].f(3), data.b.decision, $"é𝄞 {data.lib.x.f(1)}"]`)
+    const uses = ruleSource(
+      'a',
+      `import data.lib.x\nimport data.lib.x.f as g\n\n${PASS}\ny := [x.f(1), g(2), data.lib["x"].f(3), data.b.decision, $"é𝄞 {data.lib.x.f(1)}"]`,
+    )
     await expect(compileSample(opa, [library, uses, ruleSource('b', PASS)])).resolves.toBeDefined()
   })
 })

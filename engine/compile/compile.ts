@@ -74,7 +74,7 @@ export async function compileModule(options: CompileOptions): Promise<{ wasm: Bu
     const aggregate = `signet/aggregate_${name}/decisions`
     const wasm = await buildWasm(opa, options.scope, parsed.sources, rules, aggregate)
     const path = options.scope === 'root' ? '/root/policy.wasm' : '/ns/policy.wasm'
-    return { wasm, module: { scope: options.scope as CompiledModule['scope'], path, aggregate, rules } }
+    return { wasm, module: { scope: options.scope, path, aggregate, rules } }
   } finally {
     await rm(directory, { recursive: true, force: true })
   }
@@ -104,7 +104,13 @@ async function parseSources(
   const paths = new Map(names.map((name, index) => [name, sources[index]!.path]))
   for (const [index, name] of names.entries()) await writeFile(join(opa.directory, name), sources[index]!.text)
   const problems: RuleProblem[] = []
-  const check = await runOpa(opa, ['check', '--format=json', '--max-errors=100', `--capabilities=${CAPABILITIES}`, ...names])
+  const check = await runOpa(opa, [
+    'check',
+    '--format=json',
+    '--max-errors=100',
+    `--capabilities=${CAPABILITIES}`,
+    ...names,
+  ])
   if (check.code !== 0) {
     problems.push(...readOpaErrors(check.stderr || check.stdout, paths))
     if (check.stderr.includes('rego_parse_error')) throw ruleInvalid(problems)

@@ -13,7 +13,8 @@ const MAX_PROBLEMS = 100
 /** RULE_INVALID with the first problem in the message and all (at most 100) in `details.errors`. */
 export function ruleInvalid(problems: readonly RuleProblem[]): SignetError {
   const errors = [...problems].sort(
-    (a, b) => compareText(a.file, b.file) || a.line - b.line || a.column - b.column || compareText(a.message, b.message),
+    (a, b) =>
+      compareText(a.file, b.file) || a.line - b.line || a.column - b.column || compareText(a.message, b.message),
   )
   const first = errors[0]!
   const more = errors.length > 1 ? ` (and ${errors.length - 1} more)` : ''

@@ -22,7 +22,10 @@ assets := lineage.source_assets
 hidden if { some status in [1]; status == 1 }
 `,
 }
-const second = { path: 'lib2.rego', text: 'package lib.y\n\nsize := input.response.size\nroles := input.request.caller.roles\n' }
+const second = {
+  path: 'lib2.rego',
+  text: 'package lib.y\n\nsize := input.response.size\nroles := input.request.caller.roles\n',
+}
 
 /** The decision's value is an array that holds the expression, so that the expression is always part of `decision`. */
 describe('readSet', () => {
@@ -51,9 +54,21 @@ describe('readSet', () => {
     ['an imported library', 'x.status', ['response.status']],
     ['a library’s library', 'x.deep', ['response.size']],
     ['a library’s import', 'x.assets', ['lineage.source_assets']],
-    ['all of a library', '[v | v := x[_]]', ['lineage.source_assets', 'response.body', 'response.size', 'response.status']],
-    ['a library by a variable', 'x[input.tenant]', ['lineage.source_assets', 'response.body', 'response.size', 'response.status', 'tenant']],
-    ['all libraries', '[1 | some l; data.lib[l]]', ['lineage.source_assets', 'request.caller.roles', 'response.body', 'response.size', 'response.status']],
+    [
+      'all of a library',
+      '[v | v := x[_]]',
+      ['lineage.source_assets', 'response.body', 'response.size', 'response.status'],
+    ],
+    [
+      'a library by a variable',
+      'x[input.tenant]',
+      ['lineage.source_assets', 'response.body', 'response.size', 'response.status', 'tenant'],
+    ],
+    [
+      'all libraries',
+      '[1 | some l; data.lib[l]]',
+      ['lineage.source_assets', 'request.caller.roles', 'response.body', 'response.size', 'response.status'],
+    ],
     ['a name that a variable hides', 'x.hidden', ['response.status']],
     ['a template string', '$"a {input.request.path} b"', ['request.path']],
     ['an else branch', 'branch', ['tenant', 'workload.region']],

@@ -54,7 +54,7 @@ export function relocate(text: string, tree: SyntaxTree, scope: string): string 
     if (line.slice(at, at + length).join('') !== edit.expect) {
       throw new Error(`line ${edit.row}, column ${edit.col} does not hold ${edit.expect}`)
     }
-    line.splice(edit.after ? at + length : at, 0, ...edit.insert)
+    line.splice(edit.after ? at + length : at, 0, ...Array.from(edit.insert))
   }
   return lines.map((line) => line.join('')).join('\n')
 }

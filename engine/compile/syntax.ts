@@ -53,7 +53,8 @@ export interface Reference {
 
 /** First part of the name of a rule: `a` for `a.b.c := 1`. */
 export function ruleName(rule: Rule): string {
-  return String(rule.head.ref?.[0]?.value ?? rule.head.name)
+  const first = rule.head.ref?.[0]?.value
+  return typeof first === 'string' ? first : (rule.head.name ?? '')
 }
 
 /** Names of the package, without the implicit `data`. */

@@ -22,7 +22,7 @@ export function scanDelimited(bytes: Buffer, tally: Tally, text: TextScanner): v
   let column = 0
   let plainName = -1
   let isPerson = false
-  for (let i = 0; i < end; ) {
+  for (let i = 0; i < end;) {
     const field = i
     if (bytes[i] === QUOTE) i = endOfQuoted(bytes, i + 1, end)
     while (i < end && bytes[i] !== delimiter && bytes[i] !== LINE_FEED && bytes[i] !== CARRIAGE_RETURN) i++

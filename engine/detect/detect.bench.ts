@@ -66,7 +66,9 @@ function measure(name: string, payload: Buffer, run: () => unknown): void {
     best = Math.min(best, Number(process.hrtime.bigint() - start) / 1000 / Math.ceil(rounds / 4))
   }
   const perKb = best / (payload.length / 1024)
-  console.log(`${name.padEnd(34)} ${String(payload.length).padStart(8)} B ${best.toFixed(1).padStart(10)} µs ${perKb.toFixed(2).padStart(8)} µs/KB`)
+  console.log(
+    `${name.padEnd(34)} ${String(payload.length).padStart(8)} B ${best.toFixed(1).padStart(10)} µs ${perKb.toFixed(2).padStart(8)} µs/KB`,
+  )
 }
 
 for (const kilobytes of [1, 10, 100]) {
@@ -97,13 +99,15 @@ const hostile: Readonly<Record<string, string>> = {
   'DE00A repeated': 'DE00A',
   'labels and colons': 'tel a a:',
   'open tags': '<fname ',
-  'entities': '&#64;',
-  'backslashes': '\\u0040',
+  entities: '&#64;',
+  backslashes: '\\u0040',
   'AB repeated': 'AB 1 ',
 }
 for (const [name, unit] of Object.entries(hostile)) {
   const payload = Buffer.from(unit.repeat(Math.floor(MIB / unit.length)))
-  measure(`hostile: ${name}`, payload, () => detectFacts(payload, name === 'labels and colons' ? 'text/plain' : 'text/html', ALL))
+  measure(`hostile: ${name}`, payload, () =>
+    detectFacts(payload, name === 'labels and colons' ? 'text/plain' : 'text/html', ALL),
+  )
 }
 for (const [name, text] of [
   ['nested arrays', '['.repeat(MIB)],

@@ -37,7 +37,12 @@ export function detectFacts(payload: Buffer, mediaType: string, wanted: Readonly
 }
 
 const CODE = /^(?:text|application)\/(?:(?:x-)?(?:java|ecma)script|css|typescript)$/
-const DELIMITED: ReadonlySet<string> = new Set(['text/csv', 'application/csv', 'text/tab-separated-values', 'text/comma-separated-values'])
+const DELIMITED: ReadonlySet<string> = new Set([
+  'text/csv',
+  'application/csv',
+  'text/tab-separated-values',
+  'text/comma-separated-values',
+])
 const JSON_LINES: ReadonlySet<string> = new Set([
   'application/x-ndjson',
   'application/ndjson',
@@ -68,7 +73,8 @@ function readingOf(mediaType: string): Reading | null {
   if (mediaType === 'text/html' || mediaType === 'application/xhtml+xml') return 'page'
   if (mediaType === 'application/xml' || mediaType === 'text/xml' || mediaType.endsWith('+xml')) return 'markup'
   if (CODE.test(mediaType)) return 'code'
-  if (mediaType === '' || mediaType.startsWith('text/') || TEXTUAL.has(mediaType) || mediaType.endsWith('+yaml')) return 'text'
+  if (mediaType === '' || mediaType.startsWith('text/') || TEXTUAL.has(mediaType) || mediaType.endsWith('+yaml'))
+    return 'text'
   return null
 }
 
@@ -99,7 +105,12 @@ function scan(payload: Buffer, reading: Reading, tally: Tally): boolean {
   }
 }
 
-function scanText(payload: Buffer, reading: 'markup' | 'page' | 'code' | 'text', tally: Tally, text: TextScanner): void {
+function scanText(
+  payload: Buffer,
+  reading: 'markup' | 'page' | 'code' | 'text',
+  tally: Tally,
+  text: TextScanner,
+): void {
   let bytes = payload
   if (reading === 'markup' || reading === 'page') bytes = decodeReferences(bytes)
   // JSON under another name must not hide what it holds either.

@@ -71,7 +71,8 @@ export class DigitGroups {
     if (this.#overflow && count === this.groups) return -1
     const at = this.#ends[count - 1]!
     if (at < end && isAlphanumeric(bytes[at]!)) return -1
-    if (this.separator !== DOT && at + 1 < end && bytes[at] === DOT && isDigit(bytes[at + 1]!)) return -1
+    const isDotted = this.separator === DOT && count > 1
+    if (!isDotted && at + 1 < end && bytes[at] === DOT && isDigit(bytes[at + 1]!)) return -1
     return at
   }
 

@@ -39,9 +39,10 @@ export function isEmail(bytes: Buffer, start: number, at: number, end: number, c
   const domain = at + 1
   const domainEnd = endOfDomain(bytes, domain, Math.min(end, domain + MAX_DOMAIN))
   if (domainEnd === -1) return false
-  if (isDigit(bytes[domain]!) && domainEnd - domain < 16 && IMAGE.test(bytes.toString('latin1', domain, domainEnd))) return false
+  if (isDigit(bytes[domain]!) && domainEnd - domain < 16 && IMAGE.test(bytes.toString('latin1', domain, domainEnd)))
+    return false
   if (at - local === 3 && bytes.toString('latin1', local, at) === 'git') return false
-  if (context === 'code') return isQuote(bytes[local - 1]) && local > start
+  if (context === 'code') return isLiteral(bytes, first, at, start)
   if (context === 'page' && at - local <= MAX_ROLE) return !ROLES.has(bytes.toString('latin1', local, at).toLowerCase())
   return true
 }
@@ -55,7 +56,8 @@ function endOfDomain(bytes: Uint8Array, start: number, limit: number): number {
     if (isWord(byte) || byte === HYPHEN) continue
     // A label ends here, unless it is empty: then the domain ended before the last dot, as it does at the end of a sentence.
     if (i === labelStart || bytes[i - 1] === HYPHEN) return found
-    const isTop = labelStart > start && i - labelStart >= 2 && (isLetter(bytes[labelStart]!) || bytes[labelStart]! >= 0x80)
+    const isTop =
+      labelStart > start && i - labelStart >= 2 && (isLetter(bytes[labelStart]!) || bytes[labelStart]! >= 0x80)
     if (isTop) found = i
     if (byte !== DOT) return isTop ? i : -1
     labelStart = i + 1
@@ -64,6 +66,13 @@ function endOfDomain(bytes: Uint8Array, start: number, limit: number): number {
 
 function isWord(byte: number): boolean {
   return isAlphanumeric(byte) || byte >= 0x80
+}
+
+/** Whether a quote opens right before the address: in code, `'` and `` ` `` end what may be a local part. */
+function isLiteral(bytes: Uint8Array, first: number, at: number, start: number): boolean {
+  let i = at
+  while (i > first && !isQuote(bytes[i - 1])) i--
+  return i > start && i < at && isQuote(bytes[i - 1])
 }
 
 function isQuote(byte: number | undefined): boolean {

@@ -1,5 +1,5 @@
 import { holdsLetter, isDigit } from './alphabet.ts'
-import { LABEL, financialField, labelOf, NUMBERED } from './label.ts'
+import { HASH_SEED, LABEL, NUMBERED, financialField, hashByte, labelOf, labelOfHashed } from './label.ts'
 import { MIN_DIGITS, type TextScanner } from './text.ts'
 import type { Tally } from './tally.ts'
 
@@ -124,16 +124,28 @@ export class JsonScanner {
   #name(i: number, labels: Int32Array, people: Uint8Array, depth: number): number {
     const bytes = this.#bytes
     if (bytes[i] !== 0x22) return -1
-    const close = this.#stringEnd(i + 1)
-    if (close === -1) return -1
+    const end = bytes.length
+    const start = i + 1
+    let close = start
+    let digits = 0
+    let hash = HASH_SEED
+    for (; close < end; close++) {
+      const byte = bytes[close]!
+      const kind = CLASS[byte]!
+      if (kind > DIGIT) break
+      digits += kind
+      hash = hashByte(hash, byte)
+    }
     let label: number
-    if (this.#escaped) {
-      const decoded = this.#decode(i + 1, close)
-      label = labelOf(decoded, 0, decoded.length)
-      this.#text.scan(decoded, 0, decoded.length)
+    if (bytes[close] === 0x22) {
+      label = labelOfHashed(hash, bytes, start, close)
+      if (digits >= MIN_DIGITS) this.#text.scan(bytes, start, close)
     } else {
-      label = labelOf(bytes, i + 1, close)
-      if (this.#digits >= MIN_DIGITS) this.#text.scan(bytes, i + 1, close)
+      close = this.#stringEnd(start)
+      if (close === -1) return -1
+      const name = this.#escaped ? this.#decode(start, close) : bytes.subarray(start, close)
+      label = labelOf(name, 0, name.length)
+      this.#text.scan(name, 0, name.length)
     }
     if (label !== 0) {
       if ((label & LABEL.PERSON_DETAIL) !== 0) people[depth]! |= IS_PERSON
@@ -141,7 +153,6 @@ export class JsonScanner {
       if (field > 0) this.#tally.financialFields |= 1 << (field - 1)
     }
     labels[depth] = label
-    const end = bytes.length
     const colon = skipSpace(bytes, close + 1, end, 'value')
     return bytes[colon] === 0x3a ? skipSpace(bytes, colon + 1, end, 'value') : -1
   }
@@ -220,7 +231,12 @@ export class JsonScanner {
       if (i === exponent) return -1
       const value = Math.abs(i - start <= 40 ? Number(bytes.toString('latin1', start, i)) : 0)
       if (Number.isSafeInteger(value)) this.#text.scanInteger(String(value), label)
-    } else if (isInteger && integerEnd - digits >= MIN_DIGITS && (label !== 0 || integerEnd - digits >= 13) && integerEnd - digits <= 24) {
+    } else if (
+      isInteger &&
+      integerEnd - digits >= MIN_DIGITS &&
+      (label !== 0 || integerEnd - digits >= 13) &&
+      integerEnd - digits <= 24
+    ) {
       this.#text.scanInteger(bytes.toString('latin1', digits, integerEnd), label)
     }
     return i

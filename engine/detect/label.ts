@@ -81,14 +81,18 @@ for (let byte = 0; byte < 256; byte++) {
 }
 
 const MAX_LABEL = 48
-const SLOTS = 8192
+
+/** FNV-1a over letters and digits, lower case: `firstName`, `First name` and `FIRST_NAME` are one. */
+export const HASH_SEED = 0x811c9dc5 | 0
+const SLOTS = 16_384
 const slots = new Int16Array(SLOTS)
 const entries: { name: Buffer; label: number }[] = [{ name: Buffer.alloc(0), label: 0 }]
 
 function define(names: string, label: number): void {
   for (const written of names.split(/\s+/)) {
     const name = Buffer.from(written.replaceAll('_', ''))
-    let slot = hashOf(name, 0, name.length) & (SLOTS - 1)
+    const hash = hashOf(name, 0, name.length)
+    let slot = (hash ^ (hash >>> 15)) & (SLOTS - 1)
     while (slots[slot] !== 0 && !entries[slots[slot]!]!.name.equals(name)) slot = (slot + 1) & (SLOTS - 1)
     if (slots[slot] === 0) slots[slot] = entries.push({ name, label }) - 1
     else entries[slots[slot]!]!.label |= label
@@ -100,8 +104,14 @@ for (const prefix of ['', ...PEOPLE.split(' ')]) {
   define(prefixed(PERSON_NAMES), LABEL.PERSON_NAME | LABEL.PERSON_DETAIL)
   define(prefixed(PHONES), LABEL.PHONE | LABEL.PERSON_DETAIL)
   define(prefixed(DETAILS), LABEL.PERSON_DETAIL)
-  define(prefixed('ssn social_security_number social_security_no social_security social_security_num ssn_number us_ssn'), LABEL.SSN | LABEL.PERSON_DETAIL)
-  define(prefixed('nino national_insurance_number national_insurance_no national_insurance ni_number'), LABEL.NINO | LABEL.PERSON_DETAIL)
+  define(
+    prefixed('ssn social_security_number social_security_no social_security social_security_num ssn_number us_ssn'),
+    LABEL.SSN | LABEL.PERSON_DETAIL,
+  )
+  define(
+    prefixed('nino national_insurance_number national_insurance_no national_insurance ni_number'),
+    LABEL.NINO | LABEL.PERSON_DETAIL,
+  )
   define(
     prefixed(
       'national_id national_id_number national_identifier national_identity_number nationalid identity_number personal_id personal_number ' +
@@ -114,27 +124,43 @@ for (const prefix of ['', ...PEOPLE.split(' ')]) {
   // `username` is how somebody logs in.
   if (prefix !== '') define(`${prefix}name ${prefix}names`, prefix === 'user' ? LABEL.PERSON_DETAIL : LABEL.PERSON_NAME)
 }
-define('patient patients person persons people employee employees passenger passengers cardholder applicant student students', LABEL.PERSON_NAME | LABEL.PERSON)
-define('customer customers client clients user users contact contacts member members guest guests beneficiary recipient', LABEL.PERSON)
+define(
+  'patient patients person persons people employee employees passenger passengers cardholder applicant student students',
+  LABEL.PERSON_NAME | LABEL.PERSON,
+)
+define(
+  'customer customers client clients user users contact contacts member members guest guests beneficiary recipient',
+  LABEL.PERSON,
+)
 define('name names display_name nom nombre nome', LABEL.PLAIN_NAME)
 FINANCIAL.trim()
   .split('\n')
   .forEach((line, index) => define(line, (index + 1) << FINANCIAL_SHIFT))
 
-/** FNV-1a over letters and digits, lower case: `firstName`, `First name` and `FIRST_NAME` are one. */
+export function hashByte(hash: number, byte: number): number {
+  const normal = NORMAL[byte]!
+  return normal === 0 ? hash : Math.imul(hash ^ normal, 0x01000193)
+}
+
 function hashOf(bytes: Uint8Array, start: number, end: number): number {
-  let hash = 0x811c9dc5 | 0
-  for (let i = start; i < end; i++) {
-    const byte = NORMAL[bytes[i]!]!
-    if (byte !== 0) hash = Math.imul(hash ^ byte, 0x01000193)
-  }
-  return (hash ^ (hash >>> 15)) & 0x7fffffff
+  let hash = HASH_SEED
+  for (let i = start; i < end; i++) hash = hashByte(hash, bytes[i]!)
+  return hash
 }
 
 /** The label written in `bytes[start, end)`, or 0 where it says nothing that detectors know. */
 export function labelOf(bytes: Uint8Array, start: number, end: number): number {
-  if (end - start > MAX_LABEL) return 0
-  for (let slot = hashOf(bytes, start, end) & (SLOTS - 1); slots[slot] !== 0; slot = (slot + 1) & (SLOTS - 1)) {
+  return end - start > MAX_LABEL ? 0 : lookUp(hashOf(bytes, start, end), bytes, start, end)
+}
+
+/** `labelOf` for who has run over the bytes already: `hash` began as `HASH_SEED` and took `hashByte` of each byte. */
+export function labelOfHashed(hash: number, bytes: Uint8Array, start: number, end: number): number {
+  return end - start > MAX_LABEL ? 0 : lookUp(hash, bytes, start, end)
+}
+
+function lookUp(hash: number, bytes: Uint8Array, start: number, end: number): number {
+  const first = (hash ^ (hash >>> 15)) & (SLOTS - 1)
+  for (let slot = first; slots[slot] !== 0; slot = (slot + 1) & (SLOTS - 1)) {
     const entry = entries[slots[slot]!]!
     if (isWritten(entry.name, bytes, start, end)) return entry.label
   }

@@ -101,7 +101,8 @@ const NINO_NOT_PREFIX: ReadonlySet<string> = new Set(['BG', 'GB', 'KN', 'NK', 'N
 export function endOfNino(bytes: Buffer, at: number, end: number): number {
   if (at + 9 > end || !isLetter(bytes[at]!) || !isLetter(bytes[at + 1]!)) return -1
   const prefix = bytes.toString('latin1', at, at + 2).toUpperCase()
-  if (NINO_NOT_FIRST.includes(prefix[0]!) || NINO_NOT_SECOND.includes(prefix[1]!) || NINO_NOT_PREFIX.has(prefix)) return -1
+  if (NINO_NOT_FIRST.includes(prefix[0]!) || NINO_NOT_SECOND.includes(prefix[1]!) || NINO_NOT_PREFIX.has(prefix))
+    return -1
   let i = at + 2
   for (let digits = 0; digits < 6; i++) {
     if (i >= end) return -1

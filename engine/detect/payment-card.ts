@@ -28,7 +28,10 @@ function hasIssuerPrefix(digits: Uint8Array, length: number): boolean {
     case 3:
       if (two === 34 || two === 37) return length === 15
       if (four >= 3528 && four <= 3589) return length >= 16
-      return ((three >= 300 && three <= 305) || three === 309 || two === 36 || two === 38 || two === 39) && (length === 14 || length === 16)
+      return (
+        ((three >= 300 && three <= 305) || three === 309 || two === 36 || two === 38 || two === 39) &&
+        (length === 14 || length === 16)
+      )
     case 4:
       return length === 13 || length === 16 || length === 19
     case 5:

@@ -51,8 +51,21 @@ export function isPhoneValue(bytes: Uint8Array, start: number, end: number): boo
   for (let i = start; i < end; i++) {
     const byte = bytes[i]!
     if (isDigit(byte)) digits++
-    else if (digits >= MIN_DIGITS && ((byte | 0x20) === 0x78 || (byte | 0x20) === 0x65 || byte === 0x23 || byte === 0x2c || byte === 0x3b)) break
-    else if (byte === SPACE || byte === HYPHEN || byte === DOT || byte === 0x28 || byte === 0x29 || byte === 0x2f || byte === 0x2b) continue
+    else if (
+      digits >= MIN_DIGITS &&
+      ((byte | 0x20) === 0x78 || (byte | 0x20) === 0x65 || byte === 0x23 || byte === 0x2c || byte === 0x3b)
+    )
+      break
+    else if (
+      byte === SPACE ||
+      byte === HYPHEN ||
+      byte === DOT ||
+      byte === 0x28 ||
+      byte === 0x29 ||
+      byte === 0x2f ||
+      byte === 0x2b
+    )
+      continue
     // `tel:` and no-break spaces.
     else if (digits === 0 && (isAlphanumeric(byte) || byte === 0x3a)) continue
     else if (byte === 0xc2 || byte === 0xa0) continue

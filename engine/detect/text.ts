@@ -67,7 +67,8 @@ export class TextScanner {
     else if ((label & (LABEL.SSN | LABEL.NATIONAL_ID)) !== 0) {
       // A number loses the zeros that it began with.
       if (digits.length < 9) groups.set(digits.padStart(9, '0'))
-      if (ssnGroups(groups) > 0 || ((label & LABEL.NATIONAL_ID) !== 0 && checksummedGroups(groups) > 0)) this.#tally.national_id++
+      if (ssnGroups(groups) > 0 || ((label & LABEL.NATIONAL_ID) !== 0 && checksummedGroups(groups) > 0))
+        this.#tally.national_id++
     }
   }
 

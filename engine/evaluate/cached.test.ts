@@ -1,6 +1,13 @@
 import { beforeAll, describe, expect, it } from 'vitest'
 import type { DecisionInput } from '#core/policy/decision.ts'
-import { compileSample, PASS, ruleSource, sampleInput, sampleSources, verifiedBundle } from '#engine/compile/fixtures/sample.ts'
+import {
+  compileSample,
+  PASS,
+  ruleSource,
+  sampleInput,
+  sampleSources,
+  verifiedBundle,
+} from '#engine/compile/fixtures/sample.ts'
 import { ensureOpa } from '#tools/opa/build.ts'
 import { createCachedEvaluator, type CachedEvaluator } from './cached.ts'
 import { createEvaluator, type Evaluator } from './evaluator.ts'
@@ -11,7 +18,10 @@ beforeAll(async () => {
 }, 600_000)
 
 /** An evaluator that counts, with a cache before it. */
-async function counted(rules: Record<string, string>, maxEntries = 100): Promise<{ cached: CachedEvaluator; calls: () => number }> {
+async function counted(
+  rules: Record<string, string>,
+  maxEntries = 100,
+): Promise<{ cached: CachedEvaluator; calls: () => number }> {
   const sources = Object.entries(rules).map(([id, body]) => ruleSource(id, body))
   const bundle = await verifiedBundle([await compileSample(opa, sources)])
   const inner = await createEvaluator(bundle, { timeoutMs: 200, maxMemoryMiB: 32 })
@@ -34,9 +44,9 @@ decision := {"evaluated": true, "violations": [], "classification": "restricted"
   input.route == null
 }`
 
-function withFacts(facts: object): DecisionInput {
+function withFacts(facts: Record<string, object>): DecisionInput {
   const input = sampleInput({ emails: 1 })
-  return { ...input, response: { ...input.response, facts: facts as DecisionInput['response']['facts'] } }
+  return { ...input, response: { ...input.response, facts } }
 }
 
 describe('createCachedEvaluator', () => {
@@ -73,7 +83,13 @@ describe('createCachedEvaluator', () => {
       tenant,
       request: { ...sampleInput().request, method, path },
     })
-    const inputs = [make('a', 'b', 'c'), make('ab', '', 'c'), make('a', 'bs1:c', ''), make('', 'ab', 'c'), make('as1:b', '', 'c')]
+    const inputs = [
+      make('a', 'b', 'c'),
+      make('ab', '', 'c'),
+      make('a', 'bs1:c', ''),
+      make('', 'ab', 'c'),
+      make('as1:b', '', 'c'),
+    ]
     const results = new Set(inputs.map((input) => cached.evaluate(input, [])))
     expect(results.size).toBe(inputs.length)
     expect(calls()).toBe(inputs.length)
@@ -99,8 +115,12 @@ describe('createCachedEvaluator', () => {
   })
 
   it('keeps nothing where a rule reads the body', async () => {
-    const bundle = await verifiedBundle([await compileSample(opa, await sampleSources())], { policy: { limits: { email: 2 } } })
-    const cached = createCachedEvaluator(await createEvaluator(bundle, { timeoutMs: 200, maxMemoryMiB: 32 }), { maxEntries: 10 })
+    const bundle = await verifiedBundle([await compileSample(opa, await sampleSources())], {
+      policy: { limits: { email: 2 } },
+    })
+    const cached = createCachedEvaluator(await createEvaluator(bundle, { timeoutMs: 200, maxMemoryMiB: 32 }), {
+      maxEntries: 10,
+    })
     const label = (text: string): number => {
       const [outcome] = cached.evaluate(sampleInput(), [], Buffer.from(JSON.stringify({ items: [{ label: text }] })))
       return outcome !== undefined && 'decision' in outcome ? outcome.decision.violations.length : -1

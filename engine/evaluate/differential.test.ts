@@ -16,7 +16,12 @@ beforeAll(async () => {
   opa = await ensureOpa()
 }, 600_000)
 
-/** Expressions over `input` in which an own wasm host could differ from OPA: text, numbers, sets, regular expressions, undefined. */
+/**
+ * Known difference: wasm iterates objects and sets of text in an order of its own, so that text made of them (`concat` of a set,
+ * a template of an object) has another order than in OPA; `sort` first. The order is the same each time.
+ *
+ * Expressions over `input` in which an own wasm host could differ from OPA: text, numbers, sets, regular expressions, undefined.
+ */
 const EXPRESSIONS = [
   '$"{input.text} {input.n} {input.f} {input.list} {input.none}"',
   'concat("|", sort(input.words))',
@@ -48,8 +53,10 @@ const EXPRESSIONS = [
   '7 % 3',
   'bits.and(input.n, 12)',
   'to_number("12.50")',
-  '$"{{3, 1, 2}} {{"b": input.f, "a": [input.n]}} {{{"z", "y"}}}"',
-  '$"{input.deep} {{w | some w in input.words}}"',
+  '$"{{3, 1, 2}} {{"b": [input.f]}} {{{"z"}}}"',
+  '$"{input.deep}"',
+  '$"{input.text}{input.big}{1 == 1}"',
+  'concat(",", sort({w | some w in input.words}))',
   'json.unmarshal("{\\"a\\": [1, 2.50]}")',
   'base64.encode(input.text)',
   'base64url.decode("w7ZrbGE")',
@@ -91,7 +98,9 @@ describe('the wasm host', () => {
       const { wasm } = await compileSample(opa, [source])
       const host = createWasmHost(await webAssembly.compile(wasm), { maxMemoryMiB: 32 })
       for (let round = 0; round < 3; round++) {
-        const { v } = host.evaluate(host.entrypoints.get('signet/root/probe/decision')!, INPUT, 2_000) as { v: Record<string, unknown> }
+        const { v } = host.evaluate(host.entrypoints.get('signet/root/probe/decision')!, INPUT, 2_000) as {
+          v: Record<string, unknown>
+        }
         EXPRESSIONS.forEach((expression, index) => {
           expect(sorted(v[index]), expression).toEqual(sorted(want[index]))
         })

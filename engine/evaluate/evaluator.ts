@@ -55,7 +55,9 @@ export async function createEvaluator(bundle: VerifiedBundle, options: Evaluator
       runners.push(new ModuleRunner(await webAssembly.compile(wasm), module, data, runnerOptions))
     } catch (cause) {
       const reason = cause instanceof Error ? cause.message : String(cause)
-      throw new SignetError('BUNDLE_INVALID', `The module ${module.path} of the bundle cannot be run: ${reason}`, { cause })
+      throw new SignetError('BUNDLE_INVALID', `The module ${module.path} of the bundle cannot be run: ${reason}`, {
+        cause,
+      })
     }
     rules.push(...module.rules.map((rule) => ({ ...rule, id: outcomeName(module.scope, rule.id) })))
   }

@@ -20,6 +20,7 @@ export interface WasmHost {
   readonly memoryBytes: number
 }
 
+/** `input`: before the rules ran, while the input was read: no rule's fault. */
 export type FaultKind = 'timeout' | 'memory' | 'abort' | 'trap' | 'input' | 'output'
 
 /** An evaluation that did not end. The instance is in an unknown state. */
@@ -115,12 +116,14 @@ export function createWasmHost(
   let dead = false
   let argument = { entrypoint: 0, input: '' }
   let result: number | undefined
+  let isInputRead = false
   const call = (): void => {
     wasm.opa_heap_ptr_set(baseHeap)
     const { address, length } = write(argument.input)
     const value = wasm.opa_json_parse(address, length)
     // The one-call opa_eval would go on without input, and a rule without input denies nothing.
-    if (value === 0) throw new WasmFault('input', 'the input cannot be read')
+    if (value === 0) throw new WasmFault('input', 'not JSON')
+    isInputRead = true
     const context = wasm.opa_eval_ctx_new()
     wasm.opa_eval_ctx_set_input(context, value)
     wasm.opa_eval_ctx_set_data(context, data)
@@ -138,6 +141,7 @@ export function createWasmHost(
       if (dead) throw new Error('evaluate() after a fault')
       argument = { entrypoint, input }
       result = undefined
+      isInputRead = false
       watchdog.call = call
       try {
         invoke.runInContext(watchdog, { timeout: timeoutMs })
@@ -146,7 +150,8 @@ export function createWasmHost(
         return (JSON.parse(text) as { result: unknown }[])[0]?.result
       } catch (error) {
         dead = true
-        throw toFault(error, timeoutMs)
+        const fault = toFault(error, timeoutMs)
+        throw isInputRead ? fault : new WasmFault('input', `the input cannot be read: ${fault.message}`, fault)
       } finally {
         watchdog.call = undefined
         argument = { entrypoint: 0, input: '' }

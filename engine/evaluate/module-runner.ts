@@ -5,8 +5,9 @@ import { toOutcome, undecidable } from './outcome.ts'
 import { pathsMeet } from './paths.ts'
 import type { WasmModule } from './webassembly.ts'
 
-/** A rule that could not be evaluated, for logs and metrics. */
+/** What could not be evaluated, for logs and metrics. */
 export interface RuleFault {
+  /** A rule's id, or `*` for all of a module. */
   rule: string
   kind: FaultKind
   reason: string
@@ -15,7 +16,7 @@ export interface RuleFault {
 export interface RunnerOptions {
   timeoutMs: number
   maxMemoryMiB: number
-  /** First and longest pause of a rule that timed out, alone and by itself; doubles in between. */
+  /** First and longest pause of a rule that by itself took all the time or memory; doubles in between. */
   backoffMs: { first: number; longest: number }
   /** Monotonic milliseconds. */
   now: () => number
@@ -32,7 +33,7 @@ interface LiveRule {
   rule: CompiledRule
   /** Id in outcomes. */
   name: string
-  /** Times in a row that it timed out by itself. */
+  /** Times in a row that it took all the time or memory by itself. */
   strikes: number
   pausedUntil: number
 }
@@ -69,19 +70,19 @@ export class ModuleRunner {
     let faulted = false
     for (const live of this.#rules) {
       const path = unread.find((candidate) => live.rule.reads.some((read) => pathsMeet(read, candidate)))
-      if (path !== undefined) given.set(live.name, undecidable(live.name, `${path || 'the input'} could not be determined`))
+      if (path !== undefined)
+        given.set(live.name, undecidable(live.name, `${path || 'the input'} could not be determined`))
       else if (live.pausedUntil > now) {
-        given.set(live.name, undecidable(live.name, 'paused after it did not finish in time'))
+        given.set(live.name, undecidable(live.name, 'paused after it took all the time or memory there is'))
         faulted = true
       } else wanted.push(live)
     }
     if (wanted.length > 0) {
-      // A rule that timed out before is on probation: it runs alone until it finishes once.
+      // A rule that was paused is on probation: it runs alone until it finishes once.
       const sound = this.#rules.every((live) => live.strikes === 0)
-      if (!sound || !this.#runAll(input, wanted, given)) {
-        this.#runEach(input, wanted, given)
-        faulted = true
-      }
+      const result = sound ? this.#runAll(input, wanted, given) : 'rule fault'
+      if (result === 'rule fault') this.#runEach(input, wanted, given)
+      if (result !== 'done') faulted = true
     }
     const outcomes = this.#rules.map((live) => given.get(live.name) ?? undecidable(live.name, 'was not evaluated'))
     return { outcomes, faulted }
@@ -91,18 +92,24 @@ export class ModuleRunner {
     this.#host = null
   }
 
-  #runAll(input: string, wanted: readonly LiveRule[], given: Map<string, RuleOutcome>): boolean {
+  #runAll(
+    input: string,
+    wanted: readonly LiveRule[],
+    given: Map<string, RuleOutcome>,
+  ): 'done' | 'rule fault' | 'input fault' {
     let decisions: Record<string, unknown>
     try {
       decisions = (this.#evaluate(this.#aggregate, input, this.#options.timeoutMs) ?? {}) as Record<string, unknown>
     } catch (error) {
-      if (error instanceof WasmFault) return false
-      throw error
+      if (!(error instanceof WasmFault)) throw error
+      if (error.kind !== 'input') return 'rule fault'
+      this.#refuseInput(error, wanted, given)
+      return 'input fault'
     }
     for (const { rule, name } of wanted) {
       given.set(name, toOutcome(name, Object.hasOwn(decisions, rule.id) ? decisions[rule.id] : undefined))
     }
-    return true
+    return 'done'
   }
 
   #runEach(input: string, wanted: readonly LiveRule[], given: Map<string, RuleOutcome>): void {
@@ -121,11 +128,18 @@ export class ModuleRunner {
         live.strikes = 0
       } catch (error) {
         if (!(error instanceof WasmFault)) throw error
+        if (error.kind === 'input') return this.#refuseInput(error, wanted, given)
         given.set(name, undecidable(name, `could not be evaluated: ${error.message}`))
-        if (error.kind === 'timeout' && limitMs === timeoutMs) this.#pause(live)
+        if (error.kind === 'memory' || (error.kind === 'timeout' && limitMs === timeoutMs)) this.#pause(live)
         onFault({ rule: name, kind: error.kind, reason: error.message })
       }
     }
+  }
+
+  /** Where the input cannot be read, no rule can be judged, and none is to blame. */
+  #refuseInput(fault: WasmFault, wanted: readonly LiveRule[], given: Map<string, RuleOutcome>): void {
+    for (const { name } of wanted) given.set(name, undecidable(name, fault.message))
+    this.#options.onFault({ rule: '*', kind: fault.kind, reason: fault.message })
   }
 
   #pause(live: LiveRule): void {

@@ -1,7 +1,9 @@
+import Type from 'typebox'
 import { Compile } from 'typebox/compile'
 import { RuleDecision, type RuleOutcome } from '#core/policy/decision.ts'
 
 const checker = Compile(RuleDecision)
+const sentinelChecker = Compile(Type.Object({ evaluated: Type.Literal(true) }))
 
 /**
  * What a rule's entrypoint gave, as an outcome. Anything but a whole `RuleDecision` with its sentinel is undecidable.
@@ -10,13 +12,17 @@ const checker = Compile(RuleDecision)
 export function toOutcome(rule: string, value: unknown): RuleOutcome {
   if (value === undefined) return undecidable(rule, 'the rule has no decision')
   if (!checker.Check(value)) {
-    if ((value as { evaluated?: unknown } | null)?.evaluated !== true) {
+    if (!sentinelChecker.Check(value)) {
       return undecidable(rule, 'the decision lacks the sentinel evaluated: true')
     }
     const error = checker.Errors(value)[0]
-    return undecidable(rule, `the decision has the wrong form: ${error?.instancePath || '/'} ${error?.message ?? ''}`.trim())
+    return undecidable(
+      rule,
+      `the decision has the wrong form: ${error?.instancePath || '/'} ${error?.message ?? ''}`.trim(),
+    )
   }
-  const violations = value.violations.length > 1 ? sortByText(value.violations, (v) => JSON.stringify(v)) : value.violations
+  const violations =
+    value.violations.length > 1 ? sortByText(value.violations, (v) => JSON.stringify(v)) : value.violations
   const decision: RuleDecision = { ...value, violations }
   if (value.regulations !== undefined) decision.regulations = [...new Set(value.regulations)].sort()
   return deepFreeze({ rule, decision })

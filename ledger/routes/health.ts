@@ -15,5 +15,7 @@ export function healthRoutes(app: FastifyInstance, deps: { readiness: Readiness;
       .header('cache-control', 'no-store')
       .send(JSON.stringify({ status: ready ? 'ready' : 'not ready', checks }))
   })
-  app.get('/metrics', async (_request, reply) => reply.type(deps.registry.contentType).send(await deps.registry.metrics()))
+  app.get('/metrics', async (_request, reply) =>
+    reply.type(deps.registry.contentType).send(await deps.registry.metrics()),
+  )
 }

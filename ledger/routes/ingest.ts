@@ -1,7 +1,7 @@
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import { Compile } from 'typebox/compile'
 import { signAck } from '#core/audit/acknowledgement.ts'
-import { MAX_BATCH_BYTES, SessionClose, SessionOpen, WIRE_VERSION, type SessionOpened } from '#core/audit/wire.ts'
+import { MAX_BATCH_BYTES, SessionClose, SessionOpen, WIRE_VERSION, type SessionClosed, type SessionOpened } from '#core/audit/wire.ts'
 import { SignetError } from '#core/error/signet-error.ts'
 import { parseStrict } from '#core/json/strict.ts'
 import { isRealTimestamp } from '#core/time/timestamp.ts'
@@ -18,7 +18,6 @@ export type IngestDeps = {
   readonly keys: LedgerKeys
   readonly sequencer: Sequencer
   readonly sessions: Sessions
-  readonly clock: () => Date
   readonly onRefused: (code: string) => void
 }
 
@@ -77,7 +76,8 @@ export function ingestRoutes(app: FastifyInstance, deps: IngestDeps): void {
       const producer = producerOf(request)
       const body = parseStrict(bodyOf(request))
       if (!openValidator.Check(body)) throw invalid(openValidator.Errors(body)[0])
-      if (!isRealTimestamp(body.started_at)) throw new SignetError('REQUEST_INVALID', '/started_at is no moment of the calendar')
+      if (!isRealTimestamp(body.started_at))
+        throw new SignetError('REQUEST_INVALID', '/started_at is no moment of the calendar')
       const { checkpoint } = await deps.sessions.open(producer, body)
       const opened: SessionOpened = {
         version: WIRE_VERSION,
@@ -97,19 +97,28 @@ export function ingestRoutes(app: FastifyInstance, deps: IngestDeps): void {
       refuseEncoding(request)
       const producer = producerOf(request)
       const { session } = request.params
-      if (!/^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/.test(session)) throw new SignetError('SESSION_UNKNOWN', 'a session id is a lowercase UUID')
+      if (!/^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/.test(session))
+        throw new SignetError('SESSION_UNKNOWN', 'a session id is a lowercase UUID')
       const body = parseStrict(bodyOf(request))
-      if (!closeValidator.Check(body) || !Number.isSafeInteger(body.last_spool_seq)) throw invalid(closeValidator.Errors(body)[0])
+      if (!closeValidator.Check(body) || !Number.isSafeInteger(body.last_spool_seq))
+        throw invalid(closeValidator.Errors(body)[0])
       const { checkpoint, recordedSpoolSeq } = await deps.sessions.close(producer, session, body)
-      const closed = { version: WIRE_VERSION, session, tenant: producer.tenant, recorded_spool_seq: recordedSpoolSeq, checkpoint }
+      const closed: SessionClosed = {
+        version: WIRE_VERSION,
+        session,
+        tenant: producer.tenant,
+        recorded_spool_seq: recordedSpoolSeq,
+        checkpoint,
+      }
       return reply.type('application/json').send(JSON.stringify(closed))
     },
   })
 }
 
 function signedAck(deps: IngestDeps, tenant: string, outcome: BatchOutcome) {
-  const key = deps.keys.ackKey(deps.clock())
   const { acks, refused, checkpoint } = outcome
+  // Valid at the checkpoint's time: that is what a verifier asks.
+  const key = deps.keys.ackKey(new Date(checkpoint.timestamp_utc))
   return signAck({ version: WIRE_VERSION, tenant, acks, refused, checkpoint, key_id: key.keyId }, key)
 }
 
@@ -126,5 +135,8 @@ function refuseEncoding(request: FastifyRequest): void {
 }
 
 function invalid(fault: { instancePath: string; message: string } | undefined): SignetError {
-  return new SignetError('REQUEST_INVALID', `the body is not valid: ${fault?.instancePath || '/'} ${fault?.message ?? ''}`.trim())
+  return new SignetError(
+    'REQUEST_INVALID',
+    `the body is not valid: ${fault?.instancePath || '/'} ${fault?.message ?? ''}`.trim(),
+  )
 }

@@ -17,7 +17,9 @@ export function logsRoutes(app: FastifyInstance, deps: LogsDeps): void {
   app.get('/api/audit/logs', { onRequest }, async (request, reply) => {
     const tenant = tenantOf(request)
     const filter = parseLogsQuery(request.query)
-    const { rows, more } = await withTenant(deps.wall, tenant, (client) => searchRecords(client, tenant, filter), { readOnly: true })
+    const { rows, more } = await withTenant(deps.wall, tenant, (client) => searchRecords(client, tenant, filter), {
+      readOnly: true,
+    })
     const last = rows.at(-1)
     const page = { items: rows.map(present), next_cursor: more && last !== undefined ? encodeCursor(last.seq) : null }
     return reply.type('application/json').header('cache-control', 'no-store').send(JSON.stringify(page))
@@ -34,15 +36,26 @@ export function logsRoutes(app: FastifyInstance, deps: LogsDeps): void {
     return reply.type('application/json').header('cache-control', 'private, max-age=31536000, immutable').send(stamp)
   })
 
-  app.get<{ Params: { requestId: string } }>('/api/audit/requests/:requestId/stamp', { onRequest }, async (request, reply) => {
-    const tenant = tenantOf(request)
-    const { requestId } = request.params
-    const found = requestId.includes('\0')
-      ? null
-      : await withTenant(deps.wall, tenant, (client) => findStampOfRequest(client, tenant, requestId), { readOnly: true })
-    if (found === null) throw new SignetError('STAMP_MISSING', 'the ledger has no stamp of this request for this tenant')
-    return reply.type('application/json').header('compliance-stamp', found.hash).header('cache-control', 'no-store').send(found.stamp)
-  })
+  app.get<{ Params: { requestId: string } }>(
+    '/api/audit/requests/:requestId/stamp',
+    { onRequest },
+    async (request, reply) => {
+      const tenant = tenantOf(request)
+      const { requestId } = request.params
+      const found = requestId.includes('\0')
+        ? null
+        : await withTenant(deps.wall, tenant, (client) => findStampOfRequest(client, tenant, requestId), {
+            readOnly: true,
+          })
+      if (found === null)
+        throw new SignetError('STAMP_MISSING', 'the ledger has no stamp of this request for this tenant')
+      return reply
+        .type('application/json')
+        .header('compliance-stamp', found.hash)
+        .header('cache-control', 'no-store')
+        .send(found.stamp)
+    },
+  )
 }
 
 const hex = (bytes: Buffer | null): string | null => bytes?.toString('hex') ?? null

@@ -30,7 +30,16 @@ export async function readLinks(
   tenant: string,
   range: { after: number; to: number; limit: number; traceHmac: Buffer | null },
 ): Promise<StoredLink[]> {
-  const { rows } = await client.query<Record<string, Buffer | null> & { seq: string; event_id: string; key_id: string; retention_class: string; month: string; appended_at: string }>(
+  const { rows } = await client.query<
+    Record<string, Buffer | null> & {
+      seq: string
+      event_id: string
+      key_id: string
+      retention_class: string
+      month: string
+      appended_at: string
+    }
+  >(
     `SELECT l.seq, l.event_id, l.commitment, l.hash, l.previous_hash, l.previous_trace_hash, l.key_id, l.trace_hmac, l.received_hmac,
             l.retention_class, to_char(l.month, 'YYYY-MM-DD') AS month,
             to_char(l.appended_at AT TIME ZONE 'UTC', ${RFC3339}) AS appended_at,
@@ -73,7 +82,11 @@ export async function endOfBatch(client: Client, tenant: string, after: number, 
 }
 
 /** Records with one of the numbers, or with any number between two of them that follow each other, whatever partition they are in. */
-export async function readRecords(client: Client, tenant: string, range: { after: number; to: number; of: readonly number[] | null }): Promise<StoredRecord[]> {
+export async function readRecords(
+  client: Client,
+  tenant: string,
+  range: { after: number; to: number; of: readonly number[] | null },
+): Promise<StoredRecord[]> {
   const { rows } = await client.query<Record<string, string | null> & { nonce: Buffer; bytes: Buffer }>(
     `SELECT seq, nonce, bytes, retention_class,
             to_char("timestamp" AT TIME ZONE 'UTC', ${RFC3339}) AS timestamp, to_char(received_at AT TIME ZONE 'UTC', ${RFC3339}) AS received_at,
@@ -90,12 +103,20 @@ export async function readRecords(client: Client, tenant: string, range: { after
     bytes,
     retentionClass: retentionClass ?? '',
     projection: {
-      ...(texts as Omit<RecordProjection, 'spool_seq'>), timestamp: milliseconds(texts['timestamp']), received_at: milliseconds(texts['received_at']), spool_seq: spoolSeq === null || spoolSeq === undefined ? null : Number(spoolSeq) },
+      ...(texts as Omit<RecordProjection, 'spool_seq'>),
+      timestamp: milliseconds(texts['timestamp']),
+      received_at: milliseconds(texts['received_at']),
+      spool_seq: spoolSeq === null || spoolSeq === undefined ? null : Number(spoolSeq),
+    },
   }))
 }
 
 /** Stamps by hash, as bytes. */
-export async function readStamps(client: Client, tenant: string, hashes: readonly string[]): Promise<Map<string, Buffer>> {
+export async function readStamps(
+  client: Client,
+  tenant: string,
+  hashes: readonly string[],
+): Promise<Map<string, Buffer>> {
   if (hashes.length === 0) return new Map()
   const { rows } = await client.query<{ stamp_hash: string; stamp: Buffer }>(
     'SELECT stamp_hash, stamp FROM signet.compliance_stamps WHERE tenant = $1 AND stamp_hash = ANY($2)',
@@ -111,6 +132,9 @@ function milliseconds(text: string | null | undefined): string {
 
 /** The highest number that a record has; 0 where there is none. */
 export async function highestRecord(client: Client, tenant: string): Promise<number> {
-  const { rows } = await client.query<{ seq: string }>('SELECT seq FROM signet.records WHERE tenant = $1 ORDER BY seq DESC LIMIT 1', [tenant])
+  const { rows } = await client.query<{ seq: string }>(
+    'SELECT seq FROM signet.records WHERE tenant = $1 ORDER BY seq DESC LIMIT 1',
+    [tenant],
+  )
   return Number(rows[0]?.seq ?? 0)
 }

@@ -19,7 +19,11 @@ const MAX_PAGE_BYTES = 16 * 1024 * 1024
 const PREFIX_INDEXED = new Set(['actor', 'resource', 'request_id'])
 
 /** One page, newest first: `limit` rows at most, and one more when there are more. */
-export async function searchRecords(client: Client, tenant: string, filter: LogsFilter): Promise<{ rows: FoundRow[]; more: boolean }> {
+export async function searchRecords(
+  client: Client,
+  tenant: string,
+  filter: LogsFilter,
+): Promise<{ rows: FoundRow[]; more: boolean }> {
   const values: unknown[] = [tenant, filter.limit + 1, MAX_PAGE_BYTES]
   const conditions = ['tenant = $1']
   const add = (condition: (parameter: string) => string, value: unknown): void => {
@@ -46,7 +50,7 @@ export async function searchRecords(client: Client, tenant: string, filter: Logs
     values,
   )
   const found = Number(rows[0]?.found ?? 0)
-  return { rows: rows.map(({ found: _, ...row }) => ({ ...row, seq: Number(row.seq) })), more: found > rows.length }
+  return { rows: rows.map((row) => ({ ...row, seq: Number(row.seq) })), more: found > rows.length }
 }
 
 /** The exact JCS bytes of a stamp of this tenant. */
@@ -59,7 +63,11 @@ export async function findStamp(client: Client, tenant: string, stampHash: strin
 }
 
 /** The last stamp issued under a request id. */
-export async function findStampOfRequest(client: Client, tenant: string, requestId: string): Promise<{ hash: string; stamp: Buffer } | null> {
+export async function findStampOfRequest(
+  client: Client,
+  tenant: string,
+  requestId: string,
+): Promise<{ hash: string; stamp: Buffer } | null> {
   const { rows } = await client.query<{ stamp_hash: string; stamp: Buffer }>(
     `SELECT stamp_hash, stamp FROM signet.compliance_stamps
       WHERE tenant = $1 AND left(request_id, 100) = left($2::text, 100) AND request_id = $2 ORDER BY seq DESC LIMIT 1`,

@@ -23,17 +23,28 @@ export async function readHead(client: Client, tenant: string): Promise<Head> {
   return row === undefined ? EMPTY_HEAD : { seq: Number(row.seq), hash: row.hash }
 }
 
-export async function findEvents(client: Client, tenant: string, eventIds: Iterable<string>): Promise<Map<string, KnownEvent>> {
+export async function findEvents(
+  client: Client,
+  tenant: string,
+  eventIds: Iterable<string>,
+): Promise<Map<string, KnownEvent>> {
   const { rows } = await client.query<{ event_id: string; seq: string; commitment: Buffer; received_hmac: Buffer }>(
     'SELECT event_id, seq, commitment, received_hmac FROM signet.links WHERE tenant = $1 AND event_id = ANY($2::uuid[])',
     [tenant, [...eventIds]],
   )
   return new Map(
-    rows.map((row) => [row.event_id, { seq: Number(row.seq), commitment: row.commitment, receivedHmac: row.received_hmac }]),
+    rows.map((row) => [
+      row.event_id,
+      { seq: Number(row.seq), commitment: row.commitment, receivedHmac: row.received_hmac },
+    ]),
   )
 }
 
-export async function findSessions(client: Client, tenant: string, sessions: Iterable<string>): Promise<Map<string, KnownSession>> {
+export async function findSessions(
+  client: Client,
+  tenant: string,
+  sessions: Iterable<string>,
+): Promise<Map<string, KnownSession>> {
   const { rows } = await client.query<{ session: string; spool_seq: string; producer_id: string }>(
     `SELECT s.session, r.spool_seq, r.producer_id
        FROM unnest($2::uuid[]) AS s(session)
@@ -61,7 +72,11 @@ export async function findPositions(
 }
 
 /** The last link of each trace, by the hex of its mark. */
-export async function findTraceHeads(client: Client, tenant: string, traceHmacs: Iterable<Buffer>): Promise<Map<string, Buffer>> {
+export async function findTraceHeads(
+  client: Client,
+  tenant: string,
+  traceHmacs: Iterable<Buffer>,
+): Promise<Map<string, Buffer>> {
   const { rows } = await client.query<{ trace_hmac: Buffer; hash: Buffer }>(
     `SELECT t.trace_hmac, l.hash
        FROM unnest($2::bytea[]) AS t(trace_hmac)
@@ -71,7 +86,8 @@ export async function findTraceHeads(client: Client, tenant: string, traceHmacs:
   return new Map(rows.map((row) => [row.trace_hmac.toString('hex'), row.hash]))
 }
 
-type Column = readonly [name: string, type: string, value: (row: ChainRow) => unknown]
+/** `same`: all rows of a transaction have it in common, so that it is sent once and not as an array. */
+type Column = readonly [name: string, type: string, value: (row: ChainRow) => unknown, same?: 'same']
 
 const LINK_COLUMNS: readonly Column[] = [
   ['seq', 'bigint', (row) => row.seq],
@@ -83,18 +99,18 @@ const LINK_COLUMNS: readonly Column[] = [
   ['key_id', 'text', (row) => row.keyId],
   ['trace_hmac', 'bytea', (row) => row.traceHmac],
   ['received_hmac', 'bytea', (row) => row.receivedHmac],
-  ['retention_class', 'text', (row) => row.retentionClass],
-  ['month', 'date', (row) => row.projection.month],
-  ['appended_at', 'timestamptz', (row) => row.projection.received_at],
+  ['retention_class', 'text', (row) => row.retentionClass, 'same'],
+  ['month', 'date', (row) => row.projection.month, 'same'],
+  ['appended_at', 'timestamptz', (row) => row.projection.received_at, 'same'],
 ]
 const RECORD_COLUMNS: readonly Column[] = [
   ['seq', 'bigint', (row) => row.seq],
-  ['retention_class', 'text', (row) => row.retentionClass],
-  ['month', 'date', (row) => row.projection.month],
+  ['retention_class', 'text', (row) => row.retentionClass, 'same'],
+  ['month', 'date', (row) => row.projection.month, 'same'],
   ['nonce', 'bytea', (row) => row.nonce],
   ['bytes', 'bytea', (row) => row.bytes],
   ['"timestamp"', 'timestamptz', (row) => row.projection.timestamp],
-  ['received_at', 'timestamptz', (row) => row.projection.received_at],
+  ['received_at', 'timestamptz', (row) => row.projection.received_at, 'same'],
   ['event_id', 'uuid', (row) => row.projection.event_id],
   ['event_type', 'text', (row) => row.projection.event_type],
   ['actor', 'text', (row) => row.projection.actor],
@@ -118,14 +134,18 @@ const STAMP_COLUMNS: readonly Column[] = [
   ['stamp_hash', 'text', (row) => row.stamp?.hash],
   ['trace_id', 'text', (row) => row.projection.trace_id],
   ['request_id', 'text', (row) => row.projection.request_id],
-  ['retention_class', 'text', (row) => row.retentionClass],
+  ['retention_class', 'text', (row) => row.retentionClass, 'same'],
   ['stamp', 'bytea', (row) => row.stamp?.bytes],
 ]
 
 function insertSql(table: string, columns: readonly Column[]): string {
-  const names = columns.map(([name]) => name).join(', ')
-  const arrays = columns.map(([, type], index) => `$${index + 2}::${type}[]`).join(', ')
-  return `INSERT INTO signet.${table} (tenant, ${names}) SELECT $1, * FROM unnest(${arrays})`
+  const numbered = columns.map(([name, type, , same], index) => ({ name, same, parameter: `$${index + 2}::${type}` }))
+  const names = numbered.map(({ name }) => name).join(', ')
+  const values = numbered.map(({ name, same, parameter }) => (same === undefined ? `r.${name}` : parameter)).join(', ')
+  const perRow = numbered.filter(({ same }) => same === undefined)
+  const arrays = perRow.map(({ parameter }) => `${parameter}[]`).join(', ')
+  const aliases = perRow.map(({ name }) => name).join(', ')
+  return `INSERT INTO signet.${table} (tenant, ${names}) SELECT $1, ${values} FROM unnest(${arrays}) AS r(${aliases})`
 }
 const INSERT_LINKS = insertSql('links', LINK_COLUMNS)
 const INSERT_RECORDS = insertSql('records', RECORD_COLUMNS)
@@ -136,7 +156,9 @@ const INSERT_STAMPS = `${insertSql('compliance_stamps', STAMP_COLUMNS)} ON CONFL
 export async function insertRows(client: Client, tenant: string, rows: readonly ChainRow[]): Promise<void> {
   const values = (columns: readonly Column[], of: readonly ChainRow[]): unknown[] => [
     tenant,
-    ...columns.map(([, , value]) => of.map((row) => value(row))),
+    ...columns.map(([, , value, same]) =>
+      same === undefined ? of.map((row) => value(row)) : of.slice(0, 1).map((row) => value(row))[0],
+    ),
   ]
   await client.query({ name: 'insert-links', text: INSERT_LINKS, values: values(LINK_COLUMNS, rows) })
   await client.query({ name: 'insert-records', text: INSERT_RECORDS, values: values(RECORD_COLUMNS, rows) })

@@ -22,7 +22,7 @@ export const Cursor = Type.Object({
 export type Cursor = Type.Static<typeof Cursor>
 
 const validator = Compile(Cursor)
-export const START_CURSOR: Cursor = { version: 1, segment: 0, offset: 0, checkpoint: null }
+const START_CURSOR: Cursor = { version: 1, segment: 0, offset: 0, checkpoint: null }
 
 /** Reads the cursor of a spool; `START_CURSOR` and `damaged` where it cannot be read: then all is sent again. */
 export function loadCursor(dir: string): { cursor: Cursor; damaged: boolean } {

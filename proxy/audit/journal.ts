@@ -54,8 +54,6 @@ export type AuditJournal = {
  * Opens the spool and begins to send: first what earlier runs left. Works without a ledger until the spool is full.
  * Throws SPOOL_LOCKED, CONFIG_INVALID, or what the file system says of the directory.
  */
-// Async so that what opens it need not care how: nothing here waits for the ledger.
-// oxlint-disable-next-line typescript/require-await
 export async function openJournal(options: JournalOptions): Promise<AuditJournal> {
   const { client, keyring, logger, clock, newId, random = Math.random } = options
   const metrics = createAuditMetrics(options.metrics)

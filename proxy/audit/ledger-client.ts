@@ -5,6 +5,7 @@ import { Pool, type Dispatcher } from 'undici'
 import {
   IngestAck,
   MAX_BATCH_ITEMS,
+  SessionClosed,
   SessionOpened as SessionOpenedSchema,
   WIRE_VERSION,
   type Checkpoint as CheckpointSchema,
@@ -45,10 +46,11 @@ export type LedgerClient = {
 }
 
 export type Checkpoint = Type.Static<typeof CheckpointSchema>
-export type SessionOpened = Type.Static<typeof SessionOpenedSchema>
+type SessionOpened = Type.Static<typeof SessionOpenedSchema>
 
 const ackValidator = Compile(IngestAck)
 const openedValidator = Compile(SessionOpenedSchema)
+const closedValidator = Compile(SessionClosed)
 const stampValidator = Compile(Stamp)
 const digestValidator = Compile(Digest)
 const LINE_FEED = Buffer.from('\n')
@@ -136,7 +138,7 @@ export function createLedgerClient(options: LedgerClientOptions): LedgerClient {
     },
 
     async closeSession(session, close, signal) {
-      await post(`/api/audit/sessions/${encodeURIComponent(session)}/close`, close, anyObject, signal)
+      await post(`/api/audit/sessions/${encodeURIComponent(session)}/close`, close, closedValidator, signal)
     },
 
     async ingest(lines, signal) {
@@ -168,8 +170,6 @@ export function createLedgerClient(options: LedgerClientOptions): LedgerClient {
     close: () => pool.close(),
   }
 }
-
-const anyObject = Compile(Type.Object({ version: Type.Literal(WIRE_VERSION) }))
 
 function parseBase(url: string): URL {
   const base = URL.canParse(url) ? new URL(url) : null

@@ -37,7 +37,7 @@ export function encodeSegmentHeader(header: SegmentHeader): Buffer {
   return bytes
 }
 
-export function decodeSegmentHeader(bytes: Buffer): SegmentHeader | null {
+function decodeSegmentHeader(bytes: Buffer): SegmentHeader | null {
   if (bytes.length < SEGMENT_HEADER_BYTES || !bytes.subarray(0, 8).equals(MAGIC)) return null
   if (crc32(bytes.subarray(0, 60)) !== bytes.readUInt32LE(60)) return null
   const hex = bytes.toString('hex', 8, 24)

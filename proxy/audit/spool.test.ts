@@ -183,6 +183,18 @@ describe('recovery', () => {
     }
   })
 
+  it('does not deliver twice what is in a file twice', async () => {
+    const path = await abandoned(LINES)
+    const bytes = readFileSync(path)
+    const last = bytes.length - lastFrame
+    const [header, middle] = [bytes.subarray(0, SEGMENT_HEADER_BYTES), bytes.subarray(SEGMENT_HEADER_BYTES, last)]
+    writeFileSync(path, Buffer.concat([header, middle, middle, bytes.subarray(last), middle]))
+    const next = start({ session: SECOND })
+    expect(errors().join()).toContain('corrupt segment')
+    expect(next.pendingEvents).toBe(3)
+    expect(await drain(next)).toEqual([{ session: FIRST, seqs: [1, 2, 3], lines: LINES, lastSeq: 3 }])
+  })
+
   it('delivers the whole lines of a corrupt segment, then keeps the file under another name', async () => {
     const path = await abandoned(LINES)
     const bytes = readFileSync(path)
@@ -409,6 +421,7 @@ describe('disk faults', () => {
     await expect.poll(() => plan.sync.length, { timeout: 5000 }).toBe(0)
     await expect.poll(() => spool.writable, { timeout: 3000 }).toBe(true)
     expect(segments()).toHaveLength(2)
+    expect(spool.diskBytes).toBe(segments().reduce((sum, name) => sum + statSync(join(base, name)).size, 0))
   })
 
   it('skips a segment that cannot be read, and keeps it', async () => {

@@ -4,14 +4,14 @@ import type { KeptFile } from './kept-file.ts'
 import type { Checkpoint } from './ledger-client.ts'
 
 /** Two heads of one chain that cannot both be true: it was set back, or the same number has two hashes. */
-export type Inconsistency = {
+type Inconsistency = {
   readonly kind: 'set-back' | 'forked'
   readonly before: Checkpoint
   readonly after: Checkpoint
 }
 
 /** What two heads, seen in this order, say about the ledger; null where nothing is wrong. Heads of other tenants are other chains. */
-export function compareCheckpoints(before: Checkpoint | null, after: Checkpoint): Inconsistency | null {
+function compareCheckpoints(before: Checkpoint | null, after: Checkpoint): Inconsistency | null {
   if (before === null || before.tenant !== after.tenant) return null
   if (after.seq < before.seq) return { kind: 'set-back', before, after }
   if (after.seq === before.seq && after.hash !== before.hash) return { kind: 'forked', before, after }

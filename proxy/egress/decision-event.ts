@@ -14,6 +14,8 @@ export type DecisionOutcome = {
   readonly mediaType: string
   readonly payloadLength: number | null
   readonly errorCode: string | null
+  /** Lineage headers whose value does not fit its form. */
+  readonly ignored: readonly string[]
   readonly nowMs: number
   readonly latencyMs: number
 }
@@ -52,6 +54,7 @@ export function decisionEvent(context: ExchangeContext, made: DecisionOutcome): 
       payload_length: made.payloadLength,
       target_digest: context.targetDigest,
       bundle_revision: context.policy.revision,
+      ...(made.ignored.length === 0 ? {} : { ignored_headers: made.ignored }),
       ...(made.errorCode === null ? {} : { error: made.errorCode }),
       ...(judgement === null
         ? {}

@@ -34,6 +34,7 @@ export class DecisionRecorder {
       upstreamStatus: answer?.status ?? null,
       mediaType: answer?.mediaType ?? '',
       errorCode: null,
+      ignored: answer?.lineage.ignored ?? [],
       eventId: made.eventId ?? this.#newEventId(),
       ...made,
     })

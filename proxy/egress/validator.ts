@@ -90,17 +90,23 @@ export class EgressValidator {
     const nowMs = clock.nowMs()
     const judgement = this.#judge(context, answer, inspection, size, null, nowMs)
     if (judgement.violations.length > 0) return this.#refuseByPolicy(context, answer, judgement)
-    issuer.requireKey(nowMs)
+    const { stampsEnabled } = context.policy
+    if (stampsEnabled) issuer.requireKey(nowMs)
     recorder.record(context, answer, judgement, { eventType: 'egress.decided', action: 'pass', payloadLength: size })
-    const trailer = context.httpVersion === '1.1' && /(^|[,\s])trailers($|[,;\s])/i.test(String(context.headers.te ?? ''))
-    const headers = this.#headers(context, answer, { reframed: trailer, stampHeader: null, link: issuer.requestLink(context.requestId) })
+    const trailer = stampsEnabled && context.httpVersion === '1.1' && /(^|[,\s])trailers($|[,;\s])/i.test(String(context.headers.te ?? ''))
+    const headers = this.#headers(context, answer, { reframed: trailer, stampHeader: null, link: stampsEnabled ? issuer.requestLink(context.requestId) : null })
     if (trailer) headers.push('trailer', 'Compliance-Stamp')
     return { sealed: seal({ status: answer.status, headers, body: null, streamed: true }), judgement, trailer }
   }
 
-  /** Stamps a stream that has passed; gives the trailer's value. Throws what keeps it from being audited: the exchange aborts. */
-  completeStream(context: ExchangeContext, answer: Answer, inspection: Inspection, judgement: Judgement, sized: Sized): string {
-    const { issuer, clock } = this.#deps
+  /** Stamps a stream that has passed; gives the trailer's value, null where stamps are switched off. Throws what keeps it from being audited: the exchange aborts. */
+  completeStream(context: ExchangeContext, answer: Answer, inspection: Inspection, judgement: Judgement, sized: Sized): string | null {
+    const { issuer, clock, metrics, recorder } = this.#deps
+    if (!context.policy.stampsEnabled) {
+      metrics.stampsMissing.inc({ tenant: context.tenant, reason: 'flag' })
+      recorder.record(context, answer, judgement, { eventType: 'egress.completed', action: 'pass', payloadLength: sized.length })
+      return null
+    }
     const signed = issuer.issue(context, answer, judgement, inspection, { ...sized, canonicalization: 'bytes' }, clock.nowMs())
     return issuer.header(signed, false)
   }

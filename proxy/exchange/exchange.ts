@@ -9,12 +9,13 @@ import type { RequestEffect } from '../egress/refusal.ts'
 import { openSealed, writeSealed, type Sealed } from '../egress/sealed.ts'
 import type { EgressValidator } from '../egress/validator.ts'
 import { incomingIfMatch, incomingIfNoneMatch } from '../http/etag.ts'
-import { upstreamRequestHeaders } from '../http/headers.ts'
+import { singleFields, upstreamRequestHeaders } from '../http/headers.ts'
 import { isEndless, mediaTypeOf } from '../http/media-type.ts'
 import { declaredLineage } from '../lineage.ts'
 import type { ProxyMetrics } from '../metrics.ts'
 import type { Budget } from './budget.ts'
 import { isSafe, type ExchangeContext } from './context.ts'
+import { detachedBody } from './request-body.ts'
 import { upstreamFailure, worthRetrying } from './upstream-failure.ts'
 
 export type ExchangeDeps = {
@@ -88,7 +89,6 @@ export class Exchange implements Dispatcher.DispatchHandler {
 
   start(): void {
     const { method, headers } = this.#context
-    const hasBody = headers['content-length'] !== undefined || headers['transfer-encoding'] !== undefined
     const transparent = this.#context.mode !== 'enforce'
     const conditional = this.#kind.kind === 'answer'
     const ifNoneMatch = headers['if-none-match']
@@ -111,7 +111,7 @@ export class Exchange implements Dispatcher.DispatchHandler {
             clientAddress: this.#request.socket.remoteAddress ?? 'unknown',
             scheme: 'http',
           }),
-          body: hasBody ? this.#request : null,
+          body: this.#hasBody ? detachedBody(this.#request) : null,
           headersTimeout: this.#deps.headersTimeoutMs,
           bodyTimeout: this.#deps.bodyTimeoutMs,
         },
@@ -128,11 +128,12 @@ export class Exchange implements Dispatcher.DispatchHandler {
     if (this.#settled) controller.abort(new Error('the exchange is over'))
   }
 
-  onResponseStart(controller: Dispatcher.DispatchController, status: number, headers: IncomingHttpHeaders): void {
+  onResponseStart(controller: Dispatcher.DispatchController, status: number, received: IncomingHttpHeaders): void {
     // Informational answers are dropped: they hold no decision (RFC 9110 §15.2).
     if (status < 200 || this.#settled) return
     this.#controller = controller
     this.#guard(() => {
+      const headers = this.#context.mode === 'enforce' ? singleFields(received) : received
       const mediaType = mediaTypeOf(headers['content-type'])
       const answer: Answer = { status, mediaType, headers, lineage: declaredLineage(headers) }
       this.#answer = answer
@@ -185,7 +186,7 @@ export class Exchange implements Dispatcher.DispatchHandler {
 
   onResponseError(_controller: Dispatcher.DispatchController, error: Error): void {
     if (this.#settled) return
-    if (this.#answer === null && !this.#retried && worthRetrying(this.#context.method, error)) {
+    if (this.#answer === null && !this.#retried && !this.#hasBody && worthRetrying(this.#context.method, error)) {
       // The upstream closed an idle connection just as we used it (RFC 9112 §9.3.1): once more, on a new one.
       this.#retried = true
       this.start()
@@ -194,6 +195,11 @@ export class Exchange implements Dispatcher.DispatchHandler {
     const failure = upstreamFailure(error)
     this.#deps.metrics.upstreamErrors.inc({ code: failure.code })
     this.#fail(failure, this.#answer === null && failure.code === 'UPSTREAM_UNREACHABLE' ? 'none' : this.#effect())
+  }
+
+  get #hasBody(): boolean {
+    const { headers } = this.#context
+    return headers['content-length'] !== undefined || headers['transfer-encoding'] !== undefined
   }
 
   #hasContent(answer: Answer): boolean {
@@ -310,7 +316,7 @@ export class Exchange implements Dispatcher.DispatchHandler {
       return
     }
     const trailer = this.#deps.validator.completeStream(this.#context, answer, passing.inspection, passing.judgement as Judgement, sized)
-    if (passing.trailer) this.#response.addTrailers({ 'Compliance-Stamp': trailer })
+    if (passing.trailer && trailer !== null) this.#response.addTrailers({ 'Compliance-Stamp': trailer })
     this.#settled = true
     this.#response.end()
   }
@@ -321,7 +327,13 @@ export class Exchange implements Dispatcher.DispatchHandler {
     this.#chunks = []
     const write = (): void => {
       if (response.destroyed) return
-      writeSealed(response, sealed)
+      try {
+        writeSealed(response, sealed)
+      } catch (error) {
+        // A header that Node would not write: nothing has left, and a client must not wait for what never comes.
+        this.#abandon(error)
+        return
+      }
       if (response.writableLength > 0) this.#expectProgress()
     }
     if (this.#deps.synced === null) write()

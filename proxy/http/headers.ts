@@ -1,4 +1,5 @@
 import type { IncomingHttpHeaders } from 'node:http'
+import { SignetError } from '#core/error/signet-error.ts'
 
 /** Hop-by-hop fields (RFC 9110 §7.6.1), and what an intermediary answers for itself. */
 const HOP_BY_HOP = new Set([
@@ -106,6 +107,21 @@ export function transparentResponseHeaders(upstream: IncomingHttpHeaders): strin
     push(out, name, upstream[name])
   }
   return out
+}
+
+/**
+ * The fields of an answer with those that may occur once occurring once (RFC 9110 §5.3); undici gives a field that was sent twice as a
+ * list. Two media types leave open what a client will read, so that there is nothing to judge; two entity tags name nothing. Throws
+ * UPSTREAM_INVALID.
+ */
+export function singleFields(upstream: IncomingHttpHeaders): IncomingHttpHeaders {
+  const { 'content-type': type, 'content-encoding': encoding, etag } = upstream as Record<string, string | string[] | undefined>
+  if (Array.isArray(type)) throw new SignetError('UPSTREAM_INVALID', 'The service stated more than one Content-Type')
+  if (!Array.isArray(encoding) && !Array.isArray(etag)) return upstream
+  const single = { ...upstream }
+  if (Array.isArray(encoding)) single['content-encoding'] = encoding.join(', ')
+  if (Array.isArray(etag)) delete single.etag
+  return single
 }
 
 export type ResponseRewrite = {

@@ -1,6 +1,6 @@
-/** Lower-case `type/subtype` of a Content-Type value, without parameters; empty where there is none (RFC 9110 §8.3). */
-export function mediaTypeOf(contentType: string | undefined): string {
-  if (contentType === undefined) return ''
+/** Lower-case `type/subtype` of a Content-Type value, without parameters; empty where there is none, or more than one (RFC 9110 §8.3). */
+export function mediaTypeOf(contentType: string | string[] | undefined): string {
+  if (typeof contentType !== 'string') return ''
   const end = contentType.indexOf(';')
   return (end === -1 ? contentType : contentType.slice(0, end)).trim().toLowerCase().slice(0, 255)
 }

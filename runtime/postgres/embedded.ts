@@ -36,7 +36,8 @@ const LOG_TAIL_CHARS = 8_000
  * The server runs under a shell that holds our end of a pipe as stdin: when this process dies, however it dies, the pipe
  * closes and PostgreSQL gets its SIGINT. A process group of its own keeps a Ctrl-C from reaching it before its clients are done.
  */
-const SUPERVISOR = 'exec 3<&0; "$@" 3<&- </dev/null & pid=$!; (cat <&3 >/dev/null 2>&1; kill -INT $pid) 2>/dev/null & exec 3<&-; wait $pid'
+const SUPERVISOR =
+  'exec 3<&0; "$@" 3<&- </dev/null & pid=$!; (cat <&3 >/dev/null 2>&1; kill -INT $pid) 2>/dev/null & exec 3<&-; wait $pid'
 
 /**
  * Starts PostgreSQL from the npm package's binaries on 127.0.0.1, SCRAM passwords only, fsync on; makes the data folder on the
@@ -50,7 +51,8 @@ export async function startEmbeddedPostgres(options: EmbeddedPostgresOptions): P
   const data = path.join(root, 'data')
   const port = await claimPort(options.port ?? 0)
 
-  if (!existsSync(path.join(data, 'PG_VERSION'))) await initialise(native, root, data, options.superuserPassword, account)
+  if (!existsSync(path.join(data, 'PG_VERSION')))
+    await initialise(native, root, data, options.superuserPassword, account)
   await awaitFree(data)
 
   const args = ['-D', data, '-p', String(port), '-h', '127.0.0.1']
@@ -93,7 +95,13 @@ export async function startEmbeddedPostgres(options: EmbeddedPostgresOptions): P
   }
 }
 
-async function initialise(native: string, root: string, data: string, password: string, account: Account | null): Promise<void> {
+async function initialise(
+  native: string,
+  root: string,
+  data: string,
+  password: string,
+  account: Account | null,
+): Promise<void> {
   // initdb into a side folder and a rename: a start that is interrupted here leaves nothing half made.
   const draft = `${data}.new`
   const passwordFile = path.join(root, 'password.new')
@@ -197,7 +205,7 @@ async function serverPid(data: string): Promise<number> {
 
 /** True once no process works in the folder. */
 async function gone(data: string, timeoutMs: number): Promise<boolean> {
-  for (const deadline = Date.now() + timeoutMs; ; ) {
+  for (const deadline = Date.now() + timeoutMs; ;) {
     if ((await processesIn(data)).length === 0) return true
     if (Date.now() >= deadline) return false
     await sleep(25)
@@ -209,5 +217,8 @@ function startFailed(reason: string, cause?: unknown): SignetError {
 }
 
 function portInUse(port: number): SignetError {
-  return new SignetError('PORT_IN_USE', `embedded PostgreSQL: port ${port} on 127.0.0.1 is in use; choose another or free it`)
+  return new SignetError(
+    'PORT_IN_USE',
+    `embedded PostgreSQL: port ${port} on 127.0.0.1 is in use; choose another or free it`,
+  )
 }

@@ -18,7 +18,11 @@ export type MigrateOptions = {
  * @returns names of the migrations that ran
  */
 export async function migrate(options: MigrateOptions): Promise<string[]> {
-  const client = new pg.Client({ connectionString: options.url, connectionTimeoutMillis: 10_000, application_name: 'signet-migrate' })
+  const client = new pg.Client({
+    connectionString: options.url,
+    connectionTimeoutMillis: 10_000,
+    application_name: 'signet-migrate',
+  })
   client.on('error', () => undefined)
   try {
     await client.connect()

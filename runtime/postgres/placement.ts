@@ -10,7 +10,8 @@ export async function unprivilegedAccount(): Promise<Account | null> {
   if (process.getuid?.() !== 0) return null
   const entries = (await readFile('/etc/passwd', 'utf8')).split('\n').map((line) => line.split(':'))
   const nobody = entries.find((entry) => entry[0] === 'nobody')
-  if (nobody === undefined) throw startFailed('it cannot run as root, and /etc/passwd has no account "nobody" to drop to')
+  if (nobody === undefined)
+    throw startFailed('it cannot run as root, and /etc/passwd has no account "nobody" to drop to')
   return { uid: Number(nobody[2]), gid: Number(nobody[3]) }
 }
 
@@ -20,7 +21,9 @@ export async function unprivilegedAccount(): Promise<Account | null> {
  */
 export async function placeBinaries(account: Account | null): Promise<string> {
   if (process.platform !== 'linux' || process.arch !== 'x64') {
-    throw startFailed(`there are binaries for linux-x64 only, this is ${process.platform}-${process.arch}; use a PostgreSQL server of your own`)
+    throw startFailed(
+      `there are binaries for linux-x64 only, this is ${process.platform}-${process.arch}; use a PostgreSQL server of your own`,
+    )
   }
   let server: string
   try {

@@ -17,14 +17,22 @@ export type ProvisionOptions = {
  * server of one's own (`docs/reference/audit.md`). Nobody but the owner may create anything in it, temporary tables included.
  */
 export async function provisionDatabase(options: ProvisionOptions): Promise<void> {
-  const client = new pg.Client({ connectionString: options.adminUrl, connectionTimeoutMillis: 10_000, application_name: 'signet-provision' })
+  const client = new pg.Client({
+    connectionString: options.adminUrl,
+    connectionTimeoutMillis: 10_000,
+    application_name: 'signet-provision',
+  })
   client.on('error', () => undefined)
-  const [database, owner, login] = [options.database, options.ownerRole, options.loginRole].map((name) => pg.escapeIdentifier(name))
+  const [database, owner, login] = [options.database, options.ownerRole, options.loginRole].map((name) =>
+    pg.escapeIdentifier(name),
+  )
   try {
     await client.connect()
     const has = async (sql: string, name: string): Promise<boolean> => (await client.query(sql, [name])).rows.length > 0
-    if (!(await has('SELECT 1 FROM pg_roles WHERE rolname = $1', options.ownerRole))) await client.query(`CREATE ROLE ${owner} NOLOGIN`)
-    if (!(await has('SELECT 1 FROM pg_roles WHERE rolname = $1', options.loginRole))) await client.query(`CREATE ROLE ${login}`)
+    if (!(await has('SELECT 1 FROM pg_roles WHERE rolname = $1', options.ownerRole)))
+      await client.query(`CREATE ROLE ${owner} NOLOGIN`)
+    if (!(await has('SELECT 1 FROM pg_roles WHERE rolname = $1', options.loginRole)))
+      await client.query(`CREATE ROLE ${login}`)
     await client.query(
       `ALTER ROLE ${login} LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS PASSWORD ${pg.escapeLiteral(options.loginPassword)}`,
     )

@@ -68,7 +68,11 @@ export async function withTenant<T>(
 }
 
 /** As `withTenant`, for databases without tenants in row level security. */
-export async function query<R extends pg.QueryResultRow>(pool: Pool, text: string, values: unknown[] = []): Promise<R[]> {
+export async function query<R extends pg.QueryResultRow>(
+  pool: Pool,
+  text: string,
+  values: unknown[] = [],
+): Promise<R[]> {
   try {
     return (await pool.query<R>(text, values)).rows
   } catch (error) {
@@ -91,13 +95,23 @@ export async function retryConflicts<T>(attempts: number, work: () => Promise<T>
   }
 }
 
-export function sqlState(error: unknown): string | undefined {
+function sqlState(error: unknown): string | undefined {
   return error instanceof pg.DatabaseError ? error.code : undefined
 }
 
 // Node's own codes, and those of pg's messages that carry none.
-const NETWORK_CODES = new Set(['ECONNREFUSED', 'ECONNRESET', 'EPIPE', 'ETIMEDOUT', 'ENOTFOUND', 'EAI_AGAIN', 'EHOSTUNREACH', 'ENETUNREACH'])
-const NETWORK_MESSAGES = /Connection terminated|timeout exceeded when trying to connect|Query read timeout|not queryable|Client was closed|Cannot use a pool/
+const NETWORK_CODES = new Set([
+  'ECONNREFUSED',
+  'ECONNRESET',
+  'EPIPE',
+  'ETIMEDOUT',
+  'ENOTFOUND',
+  'EAI_AGAIN',
+  'EHOSTUNREACH',
+  'ENETUNREACH',
+])
+const NETWORK_MESSAGES =
+  /Connection terminated|timeout exceeded when trying to connect|Query read timeout|not queryable|Client was closed|Cannot use a pool/
 
 /** The DATABASE_UNAVAILABLE that stands for this error, or null where the server did answer and the error is about the statement. */
 export function unavailable(error: unknown): SignetError | null {
@@ -107,11 +121,17 @@ export function unavailable(error: unknown): SignetError | null {
   const byState = state !== undefined && /^(08|53|57P|57014|25006|25P03)/.test(state)
   const code = error instanceof Error && 'code' in error ? String(error.code) : ''
   const byNetwork =
-    error instanceof AggregateError || NETWORK_CODES.has(code) || (error instanceof Error && NETWORK_MESSAGES.test(error.message))
+    error instanceof AggregateError ||
+    NETWORK_CODES.has(code) ||
+    (error instanceof Error && NETWORK_MESSAGES.test(error.message))
   if (!byState && !byNetwork) return null
-  return new SignetError('DATABASE_UNAVAILABLE', `the database does not answer (${state ?? (code || 'no connection')}); try again shortly`, {
-    cause: error,
-  })
+  return new SignetError(
+    'DATABASE_UNAVAILABLE',
+    `the database does not answer (${state ?? (code || 'no connection')}); try again shortly`,
+    {
+      cause: error,
+    },
+  )
 }
 
 function ignore(): void {

@@ -15,7 +15,7 @@ export function nginxVersion(): string | null {
 /** One worker that serves `DIR/NAME.json` at `/NAME/…`, as an upstream that costs little. */
 export function startNginxFiles(dir: string, names: readonly string[], cpus: string | undefined): Promise<Nginx> {
   const locations = names.map((name) => `location /${name}/ { try_files /${name}.json =404; }`)
-  const server = `root ${dir}; default_type application/json; types { application/json json; } ${locations.join(' ')}`
+  const server = `root ${dir}; location = / { return 204; } default_type application/json; types { application/json json; } ${locations.join(' ')}`
   return start(path.join(dir, 'files'), '', server, cpus)
 }
 

@@ -30,7 +30,10 @@ describe('append', () => {
     expect(() => verifyAck({ ...ack, tenant: 'globex' }, key)).toThrow()
 
     const items = await proxy.all(`&session=${session}`)
-    expect(items.map((item) => item.event.event_type)).toEqual([...Array(3).fill('egress.decided'), 'audit.session.opened'])
+    expect(items.map((item) => item.event.event_type)).toEqual([
+      ...Array(3).fill('egress.decided'),
+      'audit.session.opened',
+    ])
     expect(items[0]?.commitment).toBe(ack.acks[2]?.commitment)
     // What the producer claimed is not what is recorded.
     expect(items[0]).toMatchObject({ producer_id: 'demo/api', event: { tenant: 'acme' } })
@@ -58,6 +61,9 @@ describe('append', () => {
     expect((await proxy.append(other)).checkpoint.seq).toBe(refused.checkpoint.seq)
     const items = await proxy.all(`&session=${session}&event_type=audit.refused`)
     expect(items).toHaveLength(1)
-    expect(items[0]).toMatchObject({ spool_seq: 2, event: { outcome: 'denied', context: { code: 'EVENT_ID_CONFLICT' } } })
+    expect(items[0]).toMatchObject({
+      spool_seq: 2,
+      event: { outcome: 'denied', context: { code: 'EVENT_ID_CONFLICT' } },
+    })
   })
 })

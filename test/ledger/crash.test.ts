@@ -1,7 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import type { IngestAck } from '#core/audit/wire.ts'
 import { startLedgerStack, type LedgerStack } from '#test/support/ledger.ts'
 import { buildLines, createClient } from '#test/support/producer.ts'
 
@@ -19,18 +18,18 @@ function startProducer(token: string, url: () => string, batchSize: number) {
   const session = randomUUID()
   const acked: Acked[] = []
   let sent = 0
-  let running = true
+  const stopping = new AbortController()
   const loop = (async () => {
-    while (running) {
+    while (!stopping.signal.aborted) {
       const lines = buildLines(session, sent + 1, batchSize)
-      for (let done = false; !done; ) {
+      for (let done = false; !done;) {
         const ack = await createClient(url(), token)
           .append(lines)
           .catch(() => null)
         if (ack === null) await sleep(20)
         else {
           expect(ack.refused).toEqual([])
-          acked.push(...(ack as IngestAck).acks)
+          acked.push(...ack.acks)
           done = true
         }
       }
@@ -41,7 +40,7 @@ function startProducer(token: string, url: () => string, batchSize: number) {
     session,
     acked,
     async stop() {
-      running = false
+      stopping.abort()
       await loop
       return sent
     },
@@ -51,7 +50,9 @@ function startProducer(token: string, url: () => string, batchSize: number) {
 async function expectEverythingOnce(producers: ReturnType<typeof startProducer>[], sent: number[]): Promise<void> {
   const auditor = createClient(stack.ledgers.at(-1)?.url ?? '', stack.token('auditor'))
   for (const [index, producer] of producers.entries()) {
-    const items = (await auditor.all(`&session=${producer.session}`)).filter((item) => item.event.event_type === 'egress.decided')
+    const items = (await auditor.all(`&session=${producer.session}`)).filter(
+      (item) => item.event.event_type === 'egress.decided',
+    )
     const bySeq = new Map(items.map((item) => [item.event.event_id, item]))
     expect(items).toHaveLength(sent[index] ?? -1)
     expect(bySeq.size).toBe(items.length)
@@ -141,7 +142,9 @@ test('two ledger processes on one wall never fork the chain', async () => {
   const before = (await createClient(ledgers[0]?.url ?? '', stack.token('auditor')).verify()).head.seq
   const acks = await Promise.all(
     Array.from({ length: 40 }, (_, index) =>
-      createClient(ledgers[index % 2]?.url ?? '', stack.token(index % 4 < 2 ? 'proxy' : 'second')).append(buildLines(randomUUID(), 1, 25)),
+      createClient(ledgers[index % 2]?.url ?? '', stack.token(index % 4 < 2 ? 'proxy' : 'second')).append(
+        buildLines(randomUUID(), 1, 25),
+      ),
     ),
   )
   const numbers = acks.flatMap((ack) => ack.acks.map((one) => one.seq))

@@ -18,29 +18,56 @@ describe('items that are refused', () => {
   const session = randomUUID()
   const at = (spoolSeq: number, value: object): string => canonicalize({ session, spool_seq: spoolSeq, ...value })
   const stamp = buildStamp({ tenant: 'acme', producerId: 'demo/api', event })
-  const stamped = (change: object = {}): object => ({ event: { ...event, stamp_hash: stampHashOf(stamp) }, stamp: { ...stamp, ...change } })
+  const stamped = (change: object = {}): object => ({
+    event: { ...event, stamp_hash: stampHashOf(stamp) },
+    stamp: { ...stamp, ...change },
+  })
   const cases = [
     { name: 'not JSON', line: '{"session":', wantCode: 'JSON_INVALID' },
     { name: 'a byte order mark', line: '\ufeff{}', wantCode: 'JSON_INVALID' },
     { name: 'a duplicate name', line: '{"a":1,"a":2}', wantCode: 'JSON_INVALID' },
     { name: 'nesting of 10,000', line: '['.repeat(10_000) + ']'.repeat(10_000), wantCode: 'JSON_INVALID' },
     { name: 'not an object', line: '17', wantCode: 'AUDIT_EVENT_INVALID' },
-    { name: 'an unknown member of the event', line: at(1, { event: { ...event, extra: 1 } }), wantCode: 'AUDIT_EVENT_INVALID' },
-    { name: 'a time that no calendar has', line: at(2, { event: { ...event, timestamp_utc: '2026-02-30T00:00:00.000Z' } }), wantCode: 'AUDIT_EVENT_INVALID' },
-    { name: 'year 0', line: at(3, { event: { ...event, timestamp_utc: '0000-01-01T00:00:00.000Z' } }), wantCode: 'AUDIT_EVENT_INVALID' },
+    {
+      name: 'an unknown member of the event',
+      line: at(1, { event: { ...event, extra: 1 } }),
+      wantCode: 'AUDIT_EVENT_INVALID',
+    },
+    {
+      name: 'a time that no calendar has',
+      line: at(2, { event: { ...event, timestamp_utc: '2026-02-30T00:00:00.000Z' } }),
+      wantCode: 'AUDIT_EVENT_INVALID',
+    },
+    {
+      name: 'year 0',
+      line: at(3, { event: { ...event, timestamp_utc: '0000-01-01T00:00:00.000Z' } }),
+      wantCode: 'AUDIT_EVENT_INVALID',
+    },
     {
       name: 'a lone surrogate',
       line: at(4, { event }).replace('user:alice', 'user:\\ud800'),
       wantCode: 'CANONICAL_VALUE_INVALID',
     },
-    { name: "the ledger's own event type", line: at(5, { event: { ...event, event_type: 'audit.gap' } }), wantCode: 'EVENT_TYPE_RESERVED' },
-    { name: 'a stamp with another hash', line: at(6, { event: { ...event, stamp_hash: null }, stamp }), wantCode: 'EVENT_STAMP_MISMATCH' },
+    {
+      name: "the ledger's own event type",
+      line: at(5, { event: { ...event, event_type: 'audit.gap' } }),
+      wantCode: 'EVENT_TYPE_RESERVED',
+    },
+    {
+      name: 'a stamp with another hash',
+      line: at(6, { event: { ...event, stamp_hash: null }, stamp }),
+      wantCode: 'EVENT_STAMP_MISMATCH',
+    },
     {
       name: 'a stamp of another tenant',
       line: at(7, stamped({ subject: { ...stamp.subject, tenant: 'globex' } })),
       wantCode: 'EVENT_STAMP_MISMATCH',
     },
-    { name: 'a stamp that is none', line: at(8, { event, stamp: { stamp_version: 'v1' } }), wantCode: 'AUDIT_EVENT_INVALID' },
+    {
+      name: 'a stamp that is none',
+      line: at(8, { event, stamp: { stamp_version: 'v1' } }),
+      wantCode: 'AUDIT_EVENT_INVALID',
+    },
     {
       name: 'a stamp of another producer',
       line: at(9, {
@@ -52,7 +79,10 @@ describe('items that are refused', () => {
     {
       name: 'a stamp of another request',
       line: at(10, {
-        event: { ...event, stamp_hash: stampHashOf(buildStamp({ tenant: 'acme', producerId: 'demo/api', event: buildEvent() })) },
+        event: {
+          ...event,
+          stamp_hash: stampHashOf(buildStamp({ tenant: 'acme', producerId: 'demo/api', event: buildEvent() })),
+        },
         stamp: buildStamp({ tenant: 'acme', producerId: 'demo/api', event: buildEvent() }),
       }),
       wantCode: 'EVENT_STAMP_MISMATCH',
@@ -73,7 +103,9 @@ describe('items that are refused', () => {
   test('refused items are no gap: their refusals take their places', async () => {
     const items = await client('proxy').all(`&session=${session}`)
     expect(items.filter((item) => item.event.event_type === 'audit.gap')).toEqual([])
-    expect(items.map((item) => item.spool_seq).sort((a, b) => Number(a) - Number(b))).toEqual([0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10])
+    expect(items.map((item) => item.spool_seq).sort((a, b) => Number(a) - Number(b))).toEqual([
+      0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10,
+    ])
     const text = JSON.stringify(items)
     expect(text).not.toContain('user:alice')
   })
@@ -90,7 +122,9 @@ describe('items that are refused', () => {
 
   test('U+0000 in a name is kept in the bytes and can be searched for', async () => {
     const proxy = client('proxy')
-    const ack = await proxy.append([lineOf({ session: randomUUID(), spool_seq: 1, event: buildEvent({ actor: 'a\0b' }) })])
+    const ack = await proxy.append([
+      lineOf({ session: randomUUID(), spool_seq: 1, event: buildEvent({ actor: 'a\0b' }) }),
+    ])
     expect(ack.refused).toEqual([])
     const items = await proxy.all(`&actor=${encodeURIComponent('a\0b')}`)
     expect(items.map((item) => item.event.actor)).toEqual(['a\0b'])
@@ -100,7 +134,11 @@ describe('items that are refused', () => {
   test('names as long as the schema allows are recorded', async () => {
     const long = '\u{1F512}'.repeat(256)
     const ack = await client('proxy').append([
-      lineOf({ session: randomUUID(), spool_seq: 1, event: buildEvent({ actor: long, request_id: long, resource: '\u20ac'.repeat(4_096), action: long }) }),
+      lineOf({
+        session: randomUUID(),
+        spool_seq: 1,
+        event: buildEvent({ actor: long, request_id: long, resource: '\u20ac'.repeat(4_096), action: long }),
+      }),
     ])
     expect(ack.refused).toEqual([])
   })
@@ -134,14 +172,20 @@ describe('requests that are refused', () => {
     expect(response.status).toBe(403)
   })
 
-  test.each(['?limit=0', '?limit=1001', '?limit=1&limit=2', '?cursor=AAAA', '?nonsense=1', '?from=yesterday', '?trace_id=0', '?stage=never'])(
-    'logs%s: 400',
-    async (query) => {
-      const response = await fetch(`${stack.ledgers[0]?.url}/api/audit/logs${query}`, {
-        headers: { authorization: `Bearer ${stack.token('auditor')}` },
-      })
-      expect(response.status).toBe(400)
-      expect(await response.json()).toMatchObject({ code: 'REQUEST_INVALID' })
-    },
-  )
+  test.each([
+    '?limit=0',
+    '?limit=1001',
+    '?limit=1&limit=2',
+    '?cursor=AAAA',
+    '?nonsense=1',
+    '?from=yesterday',
+    '?trace_id=0',
+    '?stage=never',
+  ])('logs%s: 400', async (query) => {
+    const response = await fetch(`${stack.ledgers[0]?.url}/api/audit/logs${query}`, {
+      headers: { authorization: `Bearer ${stack.token('auditor')}` },
+    })
+    expect(response.status).toBe(400)
+    expect(await response.json()).toMatchObject({ code: 'REQUEST_INVALID' })
+  })
 })

@@ -6,7 +6,8 @@ import { buildLines, createClient, type LogItem } from '#test/support/producer.t
 
 let stack: LedgerStack
 const client = (name: string) => createClient(stack.ledgers[0]?.url ?? '', stack.token(name))
-const typesOf = (items: LogItem[]): string[] => items.toReversed().map((item) => item.event.event_type.replace('egress.', ''))
+const typesOf = (items: LogItem[]): string[] =>
+  items.toReversed().map((item) => item.event.event_type.replace('egress.', ''))
 
 beforeAll(async () => {
   stack = await startLedgerStack()
@@ -31,7 +32,13 @@ test('what arrives late fills its place and is no second gap', async () => {
   await proxy.append(buildLines(session, 2, 1))
   await proxy.append(late)
   await proxy.append(buildLines(session, 3, 1))
-  expect(typesOf(await proxy.all(`&session=${session}`))).toEqual(['audit.session.opened', 'audit.gap', 'decided', 'decided', 'decided'])
+  expect(typesOf(await proxy.all(`&session=${session}`))).toEqual([
+    'audit.session.opened',
+    'audit.gap',
+    'decided',
+    'decided',
+    'decided',
+  ])
 })
 
 test('a position that is taken is not taken twice', async () => {
@@ -73,7 +80,7 @@ test.each([
   expect(items.filter((item) => item.event.event_type === 'audit.session.closed')).toHaveLength(1)
 })
 
-test("another producer can neither write into a session, nor open it, nor close it", async () => {
+test('another producer can neither write into a session, nor open it, nor close it', async () => {
   const session = randomUUID()
   await client('proxy').append(buildLines(session, 1, 1))
   const second = client('second')
@@ -96,7 +103,9 @@ test('the work database knows how far each session came', async () => {
   await proxy.close(session, 4)
   const db = new pg.Client(stack.work.adminUrl)
   await db.connect()
-  const { rows } = await db.query('SELECT state, last_spool_seq, software FROM signet.sessions WHERE session = $1', [session])
+  const { rows } = await db.query('SELECT state, last_spool_seq, software FROM signet.sessions WHERE session = $1', [
+    session,
+  ])
   await db.end()
   expect(rows).toEqual([{ state: 'closed', last_spool_seq: '4', software: 'signet-test/1' }])
 })

@@ -44,7 +44,9 @@ describe('an untouched chain', () => {
 
   test('and contains a checkpoint that was given out', async () => {
     const { head } = await client().verify()
-    expect(await client().verify(`?checkpoint_seq=${head.seq}&checkpoint_hash=${head.hash}`)).toMatchObject({ ok: true })
+    expect(await client().verify(`?checkpoint_seq=${head.seq}&checkpoint_hash=${head.hash}`)).toMatchObject({
+      ok: true,
+    })
     const other = await client().verify(`?checkpoint_seq=5&checkpoint_hash=${'a'.repeat(64)}`)
     expect(other).toMatchObject({ ok: false, first_bad: { seq: 5, fault: 'fork' } })
     const later = await client().verify(`?checkpoint_seq=11&checkpoint_hash=${'a'.repeat(64)}`)
@@ -55,8 +57,20 @@ describe('an untouched chain', () => {
 const acme = "tenant = 'acme'"
 /** A change by a superuser who has switched the triggers off. All of these are undone afterwards: the triggers roll back with them. */
 const tamperings: { name: string; sql: string; wantSeq: number; wantFault: string; inTrace?: boolean }[] = [
-  { name: 'bytes', sql: `UPDATE signet.records SET bytes = convert_to(replace(convert_from(bytes, 'UTF8'), 'user:alice', 'user:mallo'), 'UTF8') WHERE ${acme} AND seq = 3`, wantSeq: 3, wantFault: 'edit', inTrace: true },
-  { name: 'nonce', sql: `UPDATE signet.records SET nonce = sha256('') WHERE ${acme} AND seq = 3`, wantSeq: 3, wantFault: 'edit', inTrace: true },
+  {
+    name: 'bytes',
+    sql: `UPDATE signet.records SET bytes = convert_to(replace(convert_from(bytes, 'UTF8'), 'user:alice', 'user:mallo'), 'UTF8') WHERE ${acme} AND seq = 3`,
+    wantSeq: 3,
+    wantFault: 'edit',
+    inTrace: true,
+  },
+  {
+    name: 'nonce',
+    sql: `UPDATE signet.records SET nonce = sha256('') WHERE ${acme} AND seq = 3`,
+    wantSeq: 3,
+    wantFault: 'edit',
+    inTrace: true,
+  },
   ...[
     "actor = 'user:mallory'",
     "action = 'PUT'",
@@ -66,8 +80,8 @@ const tamperings: { name: string; sql: string; wantSeq: number; wantFault: strin
     "request_id = 'r'",
     "trace_id = repeat('a', 32)",
     "event_type = 'x'",
-    "event_id = gen_random_uuid()",
-    "session = gen_random_uuid()",
+    'event_id = gen_random_uuid()',
+    'session = gen_random_uuid()',
     'session = NULL',
     'spool_seq = 99',
     "producer_id = 'p'",
@@ -79,25 +93,126 @@ const tamperings: { name: string; sql: string; wantSeq: number; wantFault: strin
     `"timestamp" = "timestamp" + interval '1 microsecond'`,
     "received_at = received_at - interval '1 day'",
     "month = month - interval '1 month'",
-  ].map((change) => ({ name: `projection ${change}`, sql: `UPDATE signet.records SET ${change} WHERE ${acme} AND seq = 4`, wantSeq: 4, wantFault: 'edit', inTrace: true })),
-  { name: 'a record gone', sql: `DELETE FROM signet.records WHERE ${acme} AND seq = 5`, wantSeq: 5, wantFault: 'delete', inTrace: true },
-  { name: 'link and record gone', sql: `DELETE FROM signet.records WHERE ${acme} AND seq = 5; DELETE FROM signet.links WHERE ${acme} AND seq = 5`, wantSeq: 5, wantFault: 'delete' },
-  { name: 'only the link gone', sql: `DELETE FROM signet.links WHERE ${acme} AND seq = 5`, wantSeq: 5, wantFault: 'delete' },
-  { name: 'the first gone', sql: `DELETE FROM signet.links WHERE ${acme} AND seq = 1`, wantSeq: 1, wantFault: 'delete' },
-  { name: 'the last links cut off, not their records', sql: `DELETE FROM signet.links WHERE ${acme} AND seq > 8`, wantSeq: 9, wantFault: 'truncate' },
+  ].map((change) => ({
+    name: `projection ${change}`,
+    sql: `UPDATE signet.records SET ${change} WHERE ${acme} AND seq = 4`,
+    wantSeq: 4,
+    wantFault: 'edit',
+    inTrace: true,
+  })),
+  {
+    name: 'a record gone',
+    sql: `DELETE FROM signet.records WHERE ${acme} AND seq = 5`,
+    wantSeq: 5,
+    wantFault: 'delete',
+    inTrace: true,
+  },
+  {
+    name: 'link and record gone',
+    sql: `DELETE FROM signet.records WHERE ${acme} AND seq = 5; DELETE FROM signet.links WHERE ${acme} AND seq = 5`,
+    wantSeq: 5,
+    wantFault: 'delete',
+  },
+  {
+    name: 'only the link gone',
+    sql: `DELETE FROM signet.links WHERE ${acme} AND seq = 5`,
+    wantSeq: 5,
+    wantFault: 'delete',
+  },
+  {
+    name: 'the first gone',
+    sql: `DELETE FROM signet.links WHERE ${acme} AND seq = 1`,
+    wantSeq: 1,
+    wantFault: 'delete',
+  },
+  {
+    name: 'the last links cut off, not their records',
+    sql: `DELETE FROM signet.links WHERE ${acme} AND seq > 8`,
+    wantSeq: 9,
+    wantFault: 'truncate',
+  },
   { name: 'all links gone', sql: `DELETE FROM signet.links WHERE ${acme}`, wantSeq: 1, wantFault: 'truncate' },
-  { name: 'gone, and the rest renumbered', sql: `DELETE FROM signet.records WHERE ${acme} AND seq = 5; DELETE FROM signet.links WHERE ${acme} AND seq = 5; UPDATE signet.links SET seq = seq + 999 WHERE ${acme} AND seq > 5; UPDATE signet.links SET seq = seq - 1000 WHERE ${acme} AND seq > 5; UPDATE signet.records SET seq = seq + 999 WHERE ${acme} AND seq > 5; UPDATE signet.records SET seq = seq - 1000 WHERE ${acme} AND seq > 5`, wantSeq: 5, wantFault: 'delete' },
-  { name: 'two exchanged', sql: ['links', 'records'].map((table) => `UPDATE signet.${table} SET seq = seq + 100 WHERE ${acme} AND seq IN (4, 5); UPDATE signet.${table} SET seq = 5 WHERE ${acme} AND seq = 104; UPDATE signet.${table} SET seq = 4 WHERE ${acme} AND seq = 105`).join(';'), wantSeq: 4, wantFault: 'reorder' },
-  { name: 'records of two exchanged', sql: `UPDATE signet.records SET seq = 104 WHERE ${acme} AND seq = 4; UPDATE signet.records SET seq = 4 WHERE ${acme} AND seq = 5; UPDATE signet.records SET seq = 5 WHERE ${acme} AND seq = 104`, wantSeq: 4, wantFault: 'edit', inTrace: true },
-  ...["commitment = sha256('')", "hash = sha256('')", "previous_hash = sha256('')", "previous_trace_hash = sha256('')", "trace_hmac = sha256('')", 'event_id = gen_random_uuid()', "retention_class = 'x'", "month = month - interval '1 month'", "appended_at = appended_at - interval '1 day'"].map(
-    (change) => ({ name: `link ${change}`, sql: `UPDATE signet.links SET ${change} WHERE ${acme} AND seq = 6`, wantSeq: 6, wantFault: 'edit' }),
-  ),
-  { name: 'key id', sql: `UPDATE signet.links SET key_id = 'other' WHERE ${acme} AND seq = 6`, wantSeq: 6, wantFault: 'wrong-key', inTrace: true },
-  { name: 'a link of another tenant moved in', sql: `UPDATE signet.records SET tenant = 'acme', seq = 11 WHERE tenant = 'globex' AND seq = 2; UPDATE signet.links SET tenant = 'acme', seq = 11 WHERE tenant = 'globex' AND seq = 2`, wantSeq: 11, wantFault: 'edit' },
-  { name: 'a second record for a link', sql: `CREATE TEMP TABLE copy ON COMMIT DROP AS SELECT * FROM signet.records WHERE ${acme} AND seq = 6; UPDATE copy SET month = month - interval '1 month'; INSERT INTO signet.records SELECT * FROM copy`, wantSeq: 6, wantFault: 'insert', inTrace: true },
-  { name: 'the stamp', sql: `UPDATE signet.compliance_stamps SET stamp = stamp || ' ' WHERE ${acme}`, wantSeq: 7, wantFault: 'edit', inTrace: true },
-  { name: 'the stamp gone', sql: `DELETE FROM signet.compliance_stamps WHERE ${acme}`, wantSeq: 7, wantFault: 'delete', inTrace: true },
-  { name: 'two faults: the first is named', sql: `UPDATE signet.records SET actor = 'x' WHERE ${acme} AND seq = 3; UPDATE signet.links SET hash = sha256('') WHERE ${acme} AND seq = 4`, wantSeq: 3, wantFault: 'edit', inTrace: true },
+  {
+    name: 'gone, and the rest renumbered',
+    sql: `DELETE FROM signet.records WHERE ${acme} AND seq = 5; DELETE FROM signet.links WHERE ${acme} AND seq = 5; UPDATE signet.links SET seq = seq + 999 WHERE ${acme} AND seq > 5; UPDATE signet.links SET seq = seq - 1000 WHERE ${acme} AND seq > 5; UPDATE signet.records SET seq = seq + 999 WHERE ${acme} AND seq > 5; UPDATE signet.records SET seq = seq - 1000 WHERE ${acme} AND seq > 5`,
+    wantSeq: 5,
+    wantFault: 'delete',
+  },
+  {
+    name: 'two exchanged',
+    sql: ['links', 'records']
+      .map(
+        (table) =>
+          `UPDATE signet.${table} SET seq = seq + 100 WHERE ${acme} AND seq IN (4, 5); UPDATE signet.${table} SET seq = 5 WHERE ${acme} AND seq = 104; UPDATE signet.${table} SET seq = 4 WHERE ${acme} AND seq = 105`,
+      )
+      .join(';'),
+    wantSeq: 4,
+    wantFault: 'reorder',
+  },
+  {
+    name: 'records of two exchanged',
+    sql: `UPDATE signet.records SET seq = 104 WHERE ${acme} AND seq = 4; UPDATE signet.records SET seq = 4 WHERE ${acme} AND seq = 5; UPDATE signet.records SET seq = 5 WHERE ${acme} AND seq = 104`,
+    wantSeq: 4,
+    wantFault: 'edit',
+    inTrace: true,
+  },
+  ...[
+    "commitment = sha256('')",
+    "hash = sha256('')",
+    "previous_hash = sha256('')",
+    "previous_trace_hash = sha256('')",
+    "trace_hmac = sha256('')",
+    'event_id = gen_random_uuid()',
+    "retention_class = 'x'",
+    "month = month - interval '1 month'",
+    "appended_at = appended_at - interval '1 day'",
+  ].map((change) => ({
+    name: `link ${change}`,
+    sql: `UPDATE signet.links SET ${change} WHERE ${acme} AND seq = 6`,
+    wantSeq: 6,
+    wantFault: 'edit',
+  })),
+  {
+    name: 'key id',
+    sql: `UPDATE signet.links SET key_id = 'other' WHERE ${acme} AND seq = 6`,
+    wantSeq: 6,
+    wantFault: 'wrong-key',
+    inTrace: true,
+  },
+  {
+    name: 'a link of another tenant moved in',
+    sql: `UPDATE signet.records SET tenant = 'acme', seq = 11 WHERE tenant = 'globex' AND seq = 2; UPDATE signet.links SET tenant = 'acme', seq = 11 WHERE tenant = 'globex' AND seq = 2`,
+    wantSeq: 11,
+    wantFault: 'edit',
+  },
+  {
+    name: 'a second record for a link',
+    sql: `CREATE TEMP TABLE copy ON COMMIT DROP AS SELECT * FROM signet.records WHERE ${acme} AND seq = 6; UPDATE copy SET month = month - interval '1 month'; INSERT INTO signet.records SELECT * FROM copy`,
+    wantSeq: 6,
+    wantFault: 'insert',
+    inTrace: true,
+  },
+  {
+    name: 'the stamp',
+    sql: `UPDATE signet.compliance_stamps SET stamp = stamp || ' ' WHERE ${acme}`,
+    wantSeq: 7,
+    wantFault: 'edit',
+    inTrace: true,
+  },
+  {
+    name: 'the stamp gone',
+    sql: `DELETE FROM signet.compliance_stamps WHERE ${acme}`,
+    wantSeq: 7,
+    wantFault: 'delete',
+    inTrace: true,
+  },
+  {
+    name: 'two faults: the first is named',
+    sql: `UPDATE signet.records SET actor = 'x' WHERE ${acme} AND seq = 3; UPDATE signet.links SET hash = sha256('') WHERE ${acme} AND seq = 4`,
+    wantSeq: 3,
+    wantFault: 'edit',
+    inTrace: true,
+  },
 ]
 
 describe('a superuser goes around the triggers', () => {
@@ -113,7 +228,9 @@ describe('a superuser goes around the triggers', () => {
     } finally {
       await admin.query('ROLLBACK')
       for (const table of TABLES) {
-        await admin.query(`BEGIN; DELETE FROM signet.${table}; INSERT INTO signet.${table} SELECT * FROM public.saved_${table}; COMMIT`)
+        await admin.query(
+          `BEGIN; DELETE FROM signet.${table}; INSERT INTO signet.${table} SELECT * FROM public.saved_${table}; COMMIT`,
+        )
         await admin.query(`ALTER TABLE signet.${table} ENABLE ALWAYS TRIGGER refuse_change`)
       }
     }

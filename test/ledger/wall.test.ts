@@ -70,21 +70,24 @@ describe.each([
   { who: 'owner', setup: 'SET LOCAL ROLE signet_owner;' },
   { who: 'superuser', setup: '' },
 ])('$who', ({ setup }) => {
-  test.each(TABLES.flatMap((table) => [`TRUNCATE signet.${table}`, `UPDATE signet.${table} SET seq = 9`, `DELETE FROM signet.${table}`]))(
-    '%s is refused by trigger',
-    async (sql) => {
-      if (setup === '' || sql.startsWith('TRUNCATE')) {
-        expect(await refusal(admin, `${setup} ${sql}`)).toBe('42501')
-      } else {
-        // Row level security hides every row from the owner before a trigger could see one.
-        await admin.query('BEGIN')
-        await admin.query(setup)
-        const { rowCount } = await admin.query(sql)
-        await admin.query('ROLLBACK')
-        expect(rowCount).toBe(0)
-      }
-    },
-  )
+  test.each(
+    TABLES.flatMap((table) => [
+      `TRUNCATE signet.${table}`,
+      `UPDATE signet.${table} SET seq = 9`,
+      `DELETE FROM signet.${table}`,
+    ]),
+  )('%s is refused by trigger', async (sql) => {
+    if (setup === '' || sql.startsWith('TRUNCATE')) {
+      expect(await refusal(admin, `${setup} ${sql}`)).toBe('42501')
+    } else {
+      // Row level security hides every row from the owner before a trigger could see one.
+      await admin.query('BEGIN')
+      await admin.query(setup)
+      const { rowCount } = await admin.query(sql)
+      await admin.query('ROLLBACK')
+      expect(rowCount).toBe(0)
+    }
+  })
 
   test('with session_replication_role = replica the triggers still fire', async () => {
     expect(await refusal(admin, 'SET LOCAL session_replication_role = replica; DELETE FROM signet.links')).toBe('42501')
@@ -95,7 +98,8 @@ describe.each([
       "SELECT inhrelid::regclass::text AS name FROM pg_inherits WHERE inhparent::regclass::text LIKE 'signet.%' AND inhrelid::regclass::text NOT LIKE '%key' AND (SELECT relkind FROM pg_class WHERE oid = inhrelid) IN ('r', 'p')",
     )
     expect(rows.length).toBeGreaterThan(20)
-    for (const { name } of rows) expect([name, await refusal(admin, `${setup} TRUNCATE ${name}`)]).toEqual([name, '42501'])
+    for (const { name } of rows)
+      expect([name, await refusal(admin, `${setup} TRUNCATE ${name}`)]).toEqual([name, '42501'])
   })
 })
 
@@ -136,6 +140,8 @@ describe('tenants', () => {
 test('partitions for the months ahead are there, and asking again makes none', async () => {
   const { rows } = await login.query<{ made: number }>('SELECT signet.ensure_partitions() AS made')
   expect(rows).toEqual([{ made: 0 }])
-  const { rows: parts } = await admin.query("SELECT 1 FROM pg_inherits WHERE inhparent = 'signet.records_default'::regclass")
+  const { rows: parts } = await admin.query(
+    "SELECT 1 FROM pg_inherits WHERE inhparent = 'signet.records_default'::regclass",
+  )
   expect(parts).toHaveLength(4)
 })

@@ -28,7 +28,7 @@ export type Trouble =
   | { kind: 'lie'; change: (answer: Omit<IngestAck, 'signature'>) => Omit<IngestAck, 'signature'> }
   | { kind: 'tamper'; change: (answer: IngestAck) => IngestAck }
 
-export type FakeSession = { opened: number; closed: { last_spool_seq: number; clean: boolean }[] }
+type FakeSession = { opened: number; closed: { last_spool_seq: number; clean: boolean }[] }
 
 export type FakeLedger = {
   readonly url: string
@@ -156,7 +156,7 @@ export async function startFakeLedger(options: { tenant?: string; maxBatchItems?
       if (session === undefined) return problem(response, 404, 'SESSION_UNKNOWN')
       if (!closeValidator.Check(value)) return problem(response, 400, 'REQUEST_INVALID')
       session.closed.push({ last_spool_seq: value.last_spool_seq, clean: value.clean })
-      return json(response, { version: 1, session: close[1] })
+      return json(response, { version: 1, session: close[1], tenant, recorded_spool_seq: value.last_spool_seq, checkpoint: head() })
     }
     if (!openValidator.Check(value)) return problem(response, 400, 'REQUEST_INVALID')
     const session = ledger.sessions.get(value.session) ?? { opened: 0, closed: [] }

@@ -53,7 +53,7 @@ export type LedgerProcess = {
 }
 export type TestIdentity = { name: string; tenant: string; producer_id?: string; scopes: string[] }
 
-export const DEFAULT_IDENTITIES: readonly TestIdentity[] = [
+const DEFAULT_IDENTITIES: readonly TestIdentity[] = [
   { name: 'proxy', tenant: 'acme', producer_id: 'demo/api', scopes: ['audit:write', 'audit:read'] },
   { name: 'second', tenant: 'acme', producer_id: 'demo/second', scopes: ['audit:write'] },
   { name: 'auditor', tenant: 'acme', scopes: ['audit:read'] },
@@ -62,7 +62,9 @@ export const DEFAULT_IDENTITIES: readonly TestIdentity[] = [
 
 const PASSWORDS = { admin: 'admin of a test', ledger: 'ledger of a test' }
 
-export async function startLedgerStack(options: { identities?: readonly TestIdentity[]; ledgers?: number } = {}): Promise<LedgerStack> {
+export async function startLedgerStack(
+  options: { identities?: readonly TestIdentity[]; ledgers?: number } = {},
+): Promise<LedgerStack> {
   const identities = options.identities ?? DEFAULT_IDENTITIES
   const dir = await mkdtemp(path.join(tmpdir(), 'signet-ledger-'))
   // PostgreSQL does not run as root; its account has to be able to pass through.
@@ -74,7 +76,10 @@ export async function startLedgerStack(options: { identities?: readonly TestIden
   }
   try {
     const [wall, work] = await Promise.all([startDatabase(dir, 'wall'), startDatabase(dir, 'work')])
-    stopping.push(() => wall.server.stop(), () => work.server.stop())
+    stopping.push(
+      () => wall.server.stop(),
+      () => work.server.stop(),
+    )
     await migrateWall(wall.adminUrl)
     await migrateWork(work.adminUrl)
 
@@ -170,7 +175,8 @@ async function spawnLedger(env: Record<string, string>): Promise<LedgerProcess> 
     async stop() {
       if (!ended()) child.kill('SIGTERM')
       await exited
-      if (child.exitCode !== 0) throw new Error(`the ledger ended with ${child.exitCode ?? child.signalCode}:\n${output}`)
+      if (child.exitCode !== 0)
+        throw new Error(`the ledger ended with ${child.exitCode ?? child.signalCode}:\n${output}`)
     },
     async kill() {
       if (!ended()) child.kill('SIGKILL')
@@ -181,14 +187,19 @@ async function spawnLedger(env: Record<string, string>): Promise<LedgerProcess> 
 
 function tokenFile(identities: readonly TestIdentity[], tokens: ReadonlyMap<string, string>): unknown {
   const digest = (token: string): string => createHash('sha256').update(token).digest('hex')
-  return { version: 1, tokens: identities.map((identity) => ({ ...identity, sha256: digest(tokens.get(identity.name) ?? '') })) }
+  return {
+    version: 1,
+    tokens: identities.map((identity) => ({ ...identity, sha256: digest(tokens.get(identity.name) ?? '') })),
+  }
 }
 
 function makeKeyring(identities: readonly TestIdentity[]): Keyring {
   const validity = { not_before: '2020-01-01T00:00:00.000Z', not_after: '2100-01-01T00:00:00.000Z' }
   const secret = (): string => randomBytes(32).toString('base64url')
   const pair = generateKeyPairSync('ed25519')
-  const producers = identities.flatMap(({ tenant, producer_id }) => (producer_id === undefined ? [] : [{ tenant, producer_id }]))
+  const producers = identities.flatMap(({ tenant, producer_id }) =>
+    producer_id === undefined ? [] : [{ tenant, producer_id }],
+  )
   return {
     version: 1,
     keys: [
@@ -203,7 +214,15 @@ function makeKeyring(identities: readonly TestIdentity[]): Keyring {
       },
       ...producers.map(
         ({ tenant, producer_id }, index) =>
-          ({ use: 'stamp', alg: 'HMAC-SHA256', key_id: `stamp-${index + 1}`, tenant, producer_id, secret: secret(), ...validity }) as const,
+          ({
+            use: 'stamp',
+            alg: 'HMAC-SHA256',
+            key_id: `stamp-${index + 1}`,
+            tenant,
+            producer_id,
+            secret: secret(),
+            ...validity,
+          }) as const,
       ),
     ],
   }

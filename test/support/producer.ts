@@ -31,8 +31,15 @@ export function lineOf(item: IngestItem): string {
 }
 
 /** Lines of a session, numbered from `first`. */
-export function buildLines(session: string, first: number, count: number, overrides: Partial<AuditEvent> = {}): string[] {
-  return Array.from({ length: count }, (_, index) => lineOf({ session, spool_seq: first + index, event: buildEvent(overrides) }))
+export function buildLines(
+  session: string,
+  first: number,
+  count: number,
+  overrides: Partial<AuditEvent> = {},
+): string[] {
+  return Array.from({ length: count }, (_, index) =>
+    lineOf({ session, spool_seq: first + index, event: buildEvent(overrides) }),
+  )
 }
 
 export function digestOf(line: string): string {
@@ -71,7 +78,7 @@ export function createClient(url: string, token: string) {
     /** Every item that a query matches, through all pages, newest first. */
     async all(query = ''): Promise<LogItem[]> {
       const items: LogItem[] = []
-      for (let cursor: string | null = ''; cursor !== null; ) {
+      for (let cursor: string | null = ''; cursor !== null;) {
         const page: { items: LogItem[]; next_cursor: string | null } = await client.get(
           `/api/audit/logs?limit=1000${query}${cursor === '' ? '' : `&cursor=${cursor}`}`,
         )

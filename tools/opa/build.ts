@@ -194,7 +194,8 @@ function run(
     child.once('error', reject)
     child.once('close', (code, signal) => {
       if (code === 0) resolve(output)
-      else reject(new Error(`${command} ${args[0]} ended with ${signal ?? code}: ${[...tail, partial].join(' ').trim()}`))
+      else
+        reject(new Error(`${command} ${args[0]} ended with ${signal ?? code}: ${[...tail, partial].join(' ').trim()}`))
     })
   })
 }

@@ -26,5 +26,9 @@ decision := {
 	"evaluated": true,
 	"violations": [],
 	"classification": names[max([by_route, declared])],
-	"regulations": object.get(object.get(input, "route", {}), "regulations", []),
+	"regulations": regulations,
 }
+
+regulations := [] if input.route == null
+
+regulations := object.get(input.route, "regulations", []) if is_object(input.route)

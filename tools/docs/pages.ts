@@ -1,0 +1,112 @@
+import type { TObject } from 'typebox'
+import { DEMO_CONFIG } from '#cli/demo/config.ts'
+import { UP_CONFIG } from '#cli/up/config.ts'
+import { ERROR_CODES } from '#core/error/codes.ts'
+import { LEDGER_CONFIG, MIGRATE_CONFIG } from '#ledger/config.ts'
+import { ProxyEnvironment } from '#proxy/config.ts'
+import { describeConfig, type ConfigVariable } from '#runtime/config.ts'
+import { problemType } from '#runtime/http/problem.ts'
+
+/** Reference pages that are made from the code; `test/docs` fails when a page in the tree is not what this gives. */
+export const PAGES: Readonly<Record<string, () => string>> = {
+  'docs/reference/config.md': configPage,
+  'docs/reference/errors.md': errorsPage,
+}
+
+type Process = { readonly title: string; readonly about: string; readonly schema: TObject }
+
+const PROCESSES: readonly Process[] = [
+  { title: 'Proxy', about: '`node proxy/main.ts`, one beside each workload.', schema: ProxyEnvironment },
+  { title: 'Ledger', about: '`node ledger/main.ts`.', schema: LEDGER_CONFIG },
+  {
+    title: 'Ledger migration',
+    about: '`node ledger/main.ts migrate`: brings both databases up to date and leaves.',
+    schema: MIGRATE_CONFIG,
+  },
+  {
+    title: 'signet up',
+    about: '`npm start`; what it does not know it passes on to the proxy and the ledger.',
+    schema: UP_CONFIG,
+  },
+  { title: 'Demo service', about: '`node cli/demo/main.ts`; `npm start` starts it.', schema: DEMO_CONFIG },
+]
+
+/** Variables that no process reads through a schema: of builds and tests. */
+export const TOOL_VARIABLES: readonly (readonly [name: string, description: string])[] = [
+  ['SIGNET_OPA', 'Path of an OPA binary to use in place of the one that is built.'],
+  ['SIGNET_CACHE_DIR', 'Where built tools are kept. Default: `${XDG_CACHE_HOME}/signet`, else `~/.cache/signet`.'],
+]
+
+function configPage(): string {
+  const sections = PROCESSES.map(
+    ({ title, about, schema }) => `## ${title}\n\n${about}\n\n${table(describeConfig(schema))}`,
+  )
+  const tools = TOOL_VARIABLES.map(([name, description]) => `| \`${name}\` | ${description} |`)
+  return `# Configuration
+
+<!-- Made from the code by \`node tools/docs/write-pages.ts\`; change the schemas, not this page. -->
+
+Every process reads its configuration once, from environment variables, before a port opens. A value that is not allowed ends
+the start with exit status 78 and a line for each problem: the variable, the value (unless it is a secret) and what is allowed.
+An empty value counts as not set. Durations are in milliseconds (\`…_MS\`), sizes in bytes (\`…_BYTES\`). A \`SIGNET_\` variable
+that a process does not know is reported in its log.
+
+${sections.join('\n\n')}
+
+## Builds and tests
+
+| variable | what it is |
+| --- | --- |
+${tools.join('\n')}
+`
+}
+
+function table(variables: readonly ConfigVariable[]): string {
+  const rows = variables.map(({ name, required, secret, allowed, defaultValue, description }) => {
+    const standard =
+      defaultValue === null
+        ? required
+          ? '**required**'
+          : 'not set'
+        : defaultValue === ''
+          ? 'empty'
+          : `\`${defaultValue}\``
+    return `| \`${name}\` | ${cell(description)}${secret ? ' Secret.' : ''} | ${cell(allowed)} | ${standard} |`
+  })
+  return ['| variable | what it is | allowed | default |', '| --- | --- | --- | --- |', ...rows].join('\n')
+}
+
+function cell(text: string): string {
+  return text.replaceAll('|', '\\|').replaceAll('\n', ' ')
+}
+
+function errorsPage(): string {
+  const rows = Object.entries(ERROR_CODES).map(
+    ([code, { status, title }]) => `| \`${code}\` | ${status} | ${cell(title)} |`,
+  )
+  return `# Errors
+
+<!-- Made from the code by \`node tools/docs/write-pages.ts\`; change \`core/error/codes.ts\`, not this page. -->
+
+The closed list of error codes. A code never changes its meaning. Over HTTP an error is an \`application/problem+json\` document
+(RFC 9457) with the status below; its \`type\` is the code in lower case with dashes (\`${problemType('POLICY_DENIED')}\`),
+\`code\` is the code itself, \`detail\` says what was wrong, where, and what is allowed. An error that Signet did not foresee is
+\`INTERNAL\`; its reason is in the log only.
+
+| code | status | meaning |
+| --- | --- | --- |
+${rows.join('\n')}
+
+## Exit statuses
+
+| status | of | meaning |
+| --- | --- | --- |
+| 0 | all | done; a process that was told to stop has drained |
+| 1 | \`signet verify\` | invalid: the output says which check failed |
+| 1 | others | failed; one line on standard error says why |
+| 2 | \`signet\` | usage, or a file, URL or ledger could not be read |
+| 3 | \`signet verify\` | intact, but not all of the subject was checked |
+| 78 | processes | the configuration is not valid (\`CONFIG_INVALID\`) |
+| 130, 143 | processes | left at once on a second SIGINT, SIGTERM |
+`
+}
