@@ -22,6 +22,8 @@ export function buildAdminApp(deps: {
       .type('text/plain')
       .send(failed.length === 0 ? 'ready\n' : `not ready: ${failed.join(', ')}\n`)
   })
-  app.get('/metrics', async (_request, reply) => reply.type(deps.registry.contentType).send(await deps.registry.metrics()))
+  app.get('/metrics', async (_request, reply) =>
+    reply.type(deps.registry.contentType).send(await deps.registry.metrics()),
+  )
   return app
 }

@@ -1,4 +1,10 @@
-import Fastify, { LogController, type FastifyBaseLogger, type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify'
+import Fastify, {
+  LogController,
+  type FastifyBaseLogger,
+  type FastifyInstance,
+  type FastifyReply,
+  type FastifyRequest,
+} from 'fastify'
 import { METHODS, type IncomingMessage, type ServerResponse } from 'node:http'
 import type { BlockList } from 'node:net'
 import type { Logger } from 'pino'
@@ -43,7 +49,7 @@ const SIDECAR_SUFFIX = '.stamp.json'
  */
 export function buildApp(deps: ProxyAppDeps): FastifyInstance {
   const app = Fastify({
-    loggerInstance: deps.log as FastifyBaseLogger,
+    loggerInstance: deps.log,
     logController: new LogController({ disableRequestLogging: true }),
     requestTimeout: deps.requestTimeoutMs,
     http: { maxHeaderSize: deps.maxHeaderBytes, insecureHTTPParser: false },
@@ -66,8 +72,16 @@ export function buildApp(deps: ProxyAppDeps): FastifyInstance {
     },
     handler: unreachable,
   })
-  app.route({ method: app.supportedMethods, url: '*', ...handOver((request, response) => proxy(deps, request, response)) })
-  app.route({ method: app.supportedMethods, url: `${RESERVED}*`, ...handOver((request, response) => void reserved(deps, request, response)) })
+  app.route({
+    method: app.supportedMethods,
+    url: '*',
+    ...handOver((request, response) => proxy(deps, request, response)),
+  })
+  app.route({
+    method: app.supportedMethods,
+    url: `${RESERVED}*`,
+    ...handOver((request, response) => void reserved(deps, request, response)),
+  })
   return app
 }
 
@@ -88,7 +102,8 @@ function proxy(deps: ProxyAppDeps, request: IncomingMessage, response: ServerRes
     ownRefusal(deps, error, request, response, { requestId, traceId: incoming.traceId })
     return
   }
-  const sidecar = (method === 'GET' || method === 'HEAD') && path.endsWith(SIDECAR_SUFFIX) && path.length > SIDECAR_SUFFIX.length + 1
+  const sidecar =
+    (method === 'GET' || method === 'HEAD') && path.endsWith(SIDECAR_SUFFIX) && path.length > SIDECAR_SUFFIX.length + 1
   const subjectTarget = sidecar ? withoutSidecarSuffix(target, path) : target
   const mode = policy.tenantMode(deps.tenant, requestId)
   const asSidecar = sidecar && mode === 'enforce' && policy.stampsEnabled
@@ -114,7 +129,10 @@ function proxy(deps: ProxyAppDeps, request: IncomingMessage, response: ServerRes
   }
   const span = deps.tracing.start(incoming, context)
   if (!exchange.budget.enter()) {
-    const error = new SignetError('OVERLOADED', 'The proxy has as many exchanges under way as it may; try again shortly')
+    const error = new SignetError(
+      'OVERLOADED',
+      'The proxy has as many exchanges under way as it may; try again shortly',
+    )
     writeSealed(response, deps.validator.refuseByError(context, error, null, 'none'))
     span?.end(503)
     return
@@ -135,7 +153,11 @@ function proxy(deps: ProxyAppDeps, request: IncomingMessage, response: ServerRes
 }
 
 function outcomeOf(response: ServerResponse): string {
-  return response.headersSent && response.statusCode === 422 ? 'refused' : response.statusCode >= 500 ? 'failed' : 'answered'
+  return response.headersSent && response.statusCode === 422
+    ? 'refused'
+    : response.statusCode >= 500
+      ? 'failed'
+      : 'answered'
 }
 
 function withoutSidecarSuffix(target: string, path: string): string {
@@ -151,21 +173,35 @@ async function reserved(deps: ProxyAppDeps, request: IncomingMessage, response: 
     }
     const [kind, id = '', ...rest] = path.slice(RESERVED.length).split('/')
     if (rest.length > 0 || (kind !== 'stamps' && kind !== 'requests')) {
-      throw new SignetError('NOT_FOUND', `There is no «${path.slice(0, 200)}»; there are ${RESERVED}stamps/{stamp_hash} and ${RESERVED}requests/{request_id}`)
+      throw new SignetError(
+        'NOT_FOUND',
+        `There is no «${path.slice(0, 200)}»; there are ${RESERVED}stamps/{stamp_hash} and ${RESERVED}requests/{request_id}`,
+      )
     }
     const jcs = kind === 'stamps' ? await stampByHash(deps, id) : await stampByRequest(deps, id)
     const body = Buffer.from(jcs)
-    const headers = ['content-type', 'application/json', 'cache-control', 'private, max-age=31536000, immutable', 'x-content-type-options', 'nosniff']
+    const headers = [
+      'content-type',
+      'application/json',
+      'cache-control',
+      'private, max-age=31536000, immutable',
+      'x-content-type-options',
+      'nosniff',
+    ]
     writeSealed(response, deps.validator.sealOwn(200, headers, body))
   } catch (error) {
-    const known = error instanceof SignetError ? error : new SignetError('INTERNAL', 'The stamp could not be looked up', { cause: error })
+    const known =
+      error instanceof SignetError
+        ? error
+        : new SignetError('INTERNAL', 'The stamp could not be looked up', { cause: error })
     if (known.code === 'INTERNAL') deps.log.error({ error }, 'stamp look-up failed')
     ownRefusal(deps, known, request, response)
   }
 }
 
 async function stampByHash(deps: ProxyAppDeps, hash: string): Promise<string> {
-  if (!STAMP_HASH.test(hash)) throw new SignetError('REQUEST_INVALID', 'A stamp hash is «sha256:» and 64 lowercase hex digits')
+  if (!STAMP_HASH.test(hash))
+    throw new SignetError('REQUEST_INVALID', 'A stamp hash is «sha256:» and 64 lowercase hex digits')
   const held = deps.stamps.byHash(hash)
   if (held !== null) {
     if (held.channel !== deps.channel || held.tenant !== deps.tenant) throw stampNotFound(hash)
@@ -200,6 +236,11 @@ function ownRefusal(
   response: ServerResponse,
   ids: { requestId: string; traceId: string } = { requestId: deps.newRequestId(), traceId: newTraceId() },
 ): void {
-  const identity = { ...ids, target: originForm(request.url ?? '/'), method: request.method ?? 'GET', accept: request.headers.accept }
+  const identity = {
+    ...ids,
+    target: originForm(request.url ?? '/'),
+    method: request.method ?? 'GET',
+    accept: request.headers.accept,
+  }
   writeSealed(response, deps.validator.sealOwnRefusal(error, identity))
 }

@@ -32,7 +32,10 @@ export class StampKeys {
   active(nowMs: number): ActiveStampKey {
     const key = this.#find(nowMs)
     if (key === null) {
-      throw new SignetError('PROXY_NOT_READY', `No valid stamp key for producer «${this.#producerId}» and tenant «${this.#tenant}»`)
+      throw new SignetError(
+        'PROXY_NOT_READY',
+        `No valid stamp key for producer «${this.#producerId}» and tenant «${this.#tenant}»`,
+      )
     }
     return key
   }
@@ -40,7 +43,8 @@ export class StampKeys {
   /** Validity has whole seconds to be noticed in; looking it up for each answer would cost more than it tells. */
   #find(nowMs: number): ActiveStampKey | null {
     if (nowMs - this.#checkedAtMs >= 1_000 || nowMs < this.#checkedAtMs) {
-      this.#active = this.#index.activeStampKey({ producerId: this.#producerId, tenant: this.#tenant, at: new Date(nowMs) }) ?? null
+      this.#active =
+        this.#index.activeStampKey({ producerId: this.#producerId, tenant: this.#tenant, at: new Date(nowMs) }) ?? null
       this.#checkedAtMs = nowMs
     }
     return this.#active

@@ -4,7 +4,10 @@ import type { MetricsRegistry } from '#runtime/telemetry/metrics.ts'
 /** Metric families of the proxy (`docs/reference/metrics.md`). Names in OpenMetrics; samples of counters end in `_total`. */
 export type ProxyMetrics = ReturnType<typeof createProxyMetrics>
 
-export function createProxyMetrics(registry: MetricsRegistry, now: { inFlight: () => number; bufferedBytes: () => number }) {
+export function createProxyMetrics(
+  registry: MetricsRegistry,
+  now: { inFlight: () => number; bufferedBytes: () => number },
+) {
   const registers = [registry]
   return {
     stampsIssued: new Counter({ name: 'stamps_issued', help: 'Stamps issued', labelNames: ['tenant'], registers }),
@@ -95,7 +98,11 @@ export function createProxyMetrics(registry: MetricsRegistry, now: { inFlight: (
       help: 'When the bundle in force expires',
       registers,
     }),
-    policyDataErrors: new Counter({ name: 'signet_policy_data_errors', help: 'Policy data refused; the former stays', registers }),
+    policyDataErrors: new Counter({
+      name: 'signet_policy_data_errors',
+      help: 'Policy data refused; the former stays',
+      registers,
+    }),
     spoolRefusals: new Counter({
       name: 'signet_spool_refusals',
       help: 'Answers refused because their audit event could not be written',

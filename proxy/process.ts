@@ -30,6 +30,7 @@ import { createRequestTracing } from './http/request-tracing.ts'
 import { StampKeys } from './keys.ts'
 import { createProxyMetrics } from './metrics.ts'
 import { PolicyHolder } from './policy/holder.ts'
+import { openSequenceFloor } from './policy/sequence-floor.ts'
 import { StampStore } from './stamps/store.ts'
 import { watchFile } from './watched-file.ts'
 
@@ -40,25 +41,41 @@ const SOFTWARE_VERSION = '0.1.0'
  * Builds and starts the proxy: key, spool and listeners first, the bundle as soon as it can be had (`/readyz` says what is
  * missing; requests get 503 until then). `stop` drains: readiness falls, requests finish, the spool is flushed.
  */
-export async function startProxy(config: ProxyConfig, env: Readonly<Record<string, string | undefined>> = {}): Promise<StartedProcess> {
+export async function startProxy(
+  config: ProxyConfig,
+  env: Readonly<Record<string, string | undefined>> = {},
+): Promise<StartedProcess> {
   const log = createLogger({ name: 'signet-proxy', level: config.SIGNET_LOG_LEVEL })
-  for (const name of unknownVariables([ProxyEnvironment], env)) log.warn({ variable: name }, 'unknown variable; is it misspelt?')
+  for (const name of unknownVariables([ProxyEnvironment], env))
+    log.warn({ variable: name }, 'unknown variable; is it misspelt?')
   const registry = createMetricsRegistry()
-  const budget = new Budget({ maxInFlight: config.SIGNET_MAX_IN_FLIGHT, maxBufferedBytes: config.SIGNET_BUFFER_TOTAL_BYTES })
-  const metrics = createProxyMetrics(registry, { inFlight: () => budget.inFlight, bufferedBytes: () => budget.bufferedBytes })
+  const budget = new Budget({
+    maxInFlight: config.SIGNET_MAX_IN_FLIGHT,
+    maxBufferedBytes: config.SIGNET_BUFFER_TOTAL_BYTES,
+  })
+  const metrics = createProxyMetrics(registry, {
+    inFlight: () => budget.inFlight,
+    bufferedBytes: () => budget.bufferedBytes,
+  })
   const nowMs = Date.now
   const monotonicMs = (): number => performance.now()
   const stopping = new AbortController()
   let draining = false
+  let bundleExpiresMs = Infinity
 
   const trustedIngress = parsePeers(config.SIGNET_TRUSTED_INGRESS)
   const keyring = readKeyring(config.SIGNET_KEYRING)
   const keys = new StampKeys(keyring, config.SIGNET_PRODUCER_ID, config.SIGNET_TENANT)
   const trust = parseTrust(readRequired('SIGNET_BUNDLE_TRUST', config.SIGNET_BUNDLE_TRUST))
   const policies = new PolicyHolder(config.SIGNET_MODE, log)
-  if (config.SIGNET_POLICY_DATA !== undefined) policies.useData(readRequired('SIGNET_POLICY_DATA', config.SIGNET_POLICY_DATA))
+  if (config.SIGNET_POLICY_DATA !== undefined)
+    policies.useData(readRequired('SIGNET_POLICY_DATA', config.SIGNET_POLICY_DATA))
 
-  const tracing = await createTracing({ serviceName: 'signet-proxy', serviceVersion: SOFTWARE_VERSION, endpoint: config.OTEL_EXPORTER_OTLP_ENDPOINT })
+  const tracing = await createTracing({
+    serviceName: 'signet-proxy',
+    serviceVersion: SOFTWARE_VERSION,
+    endpoint: config.OTEL_EXPORTER_OTLP_ENDPOINT,
+  })
   const client = createLedgerClient({
     url: config.SIGNET_LEDGER_URL,
     token: { file: config.SIGNET_LEDGER_TOKEN_FILE },
@@ -86,8 +103,20 @@ export async function startProxy(config: ProxyConfig, env: Readonly<Record<strin
     publicBaseUrl: config.SIGNET_PUBLIC_BASE_URL ?? null,
     headerMaxBytes: config.SIGNET_STAMP_HEADER_MAX_BYTES,
   })
-  const workload = { producerId: config.SIGNET_PRODUCER_ID, namespace: config.SIGNET_NAMESPACE, region: config.SIGNET_REGION ?? null }
-  const validator = new EgressValidator({ recorder, issuer, metrics, log, workload, clock })
+  const workload = {
+    producerId: config.SIGNET_PRODUCER_ID,
+    namespace: config.SIGNET_NAMESPACE,
+    region: config.SIGNET_REGION ?? null,
+  }
+  const validator = new EgressValidator({
+    recorder,
+    issuer,
+    metrics,
+    log,
+    workload,
+    callerVaries: trustedIngress !== null,
+    clock,
+  })
   const upstream = new Agent({
     connections: config.SIGNET_UPSTREAM_CONNECTIONS,
     pipelining: 1,
@@ -113,7 +142,8 @@ export async function startProxy(config: ProxyConfig, env: Readonly<Record<strin
         headersTimeoutMs: config.SIGNET_UPSTREAM_HEADERS_TIMEOUT_MS,
         bodyTimeoutMs: config.SIGNET_UPSTREAM_BODY_TIMEOUT_MS,
         // A stamp of ours, or of whoever else's key the keyring holds, within this tenant.
-        checkStamp: (stampBytes, payload) => verifyStamp({ stampBytes, payload, keyring: keys.index, expected: { tenant: config.SIGNET_TENANT } }),
+        checkStamp: (stampBytes, payload) =>
+          verifyStamp({ stampBytes, payload, keyring: keys.index, expected: { tenant: config.SIGNET_TENANT } }),
         synced: config.SIGNET_AUDIT === 'strict' ? () => journal.synced() : null,
       },
       stamps,
@@ -133,6 +163,8 @@ export async function startProxy(config: ProxyConfig, env: Readonly<Record<strin
     draining: () => draining,
     checks: [
       { name: 'no bundle is in force', ready: () => policies.current !== null },
+      // Its rules still judge; but news may be withheld from us, and the platform has to know.
+      { name: 'the bundle in force has expired', ready: () => nowMs() < bundleExpiresMs },
       { name: 'no stamp key is valid', ready: () => keys.hasActive(nowMs()) },
       { name: 'the audit session is not confirmed by the ledger', ready: () => journal.sessionConfirmed },
       { name: 'the audit spool is not writable', ready: () => journal.writable },
@@ -163,22 +195,31 @@ export async function startProxy(config: ProxyConfig, env: Readonly<Record<strin
       ),
     )
   }
+  const sequence = openSequenceFloor(config.SIGNET_SPOOL_DIR)
   const firstBundle = Promise.withResolvers<void>()
   void watchBundle({
     source: config.SIGNET_BUNDLE,
     intervalMs: config.SIGNET_BUNDLE_POLL_MS,
     trust,
     scope: config.SIGNET_BUNDLE_SCOPE,
+    minimumSequence: sequence.floor,
     signal: stopping.signal,
     onBundle: async (bundle) => {
-      const evaluator = await createEvaluator(bundle, { timeoutMs: config.SIGNET_POLICY_EVAL_TIMEOUT_MS, maxMemoryMiB: config.SIGNET_POLICY_MEMORY_MIB })
+      const evaluator = await createEvaluator(bundle, {
+        timeoutMs: config.SIGNET_POLICY_EVAL_TIMEOUT_MS,
+        maxMemoryMiB: config.SIGNET_POLICY_MEMORY_MIB,
+      })
       policies.useEvaluator(
-        config.SIGNET_DECISION_CACHE_ENTRIES === 0 ? evaluator : createCachedEvaluator(evaluator, { maxEntries: config.SIGNET_DECISION_CACHE_ENTRIES }),
+        config.SIGNET_DECISION_CACHE_ENTRIES === 0
+          ? evaluator
+          : createCachedEvaluator(evaluator, { maxEntries: config.SIGNET_DECISION_CACHE_ENTRIES }),
       )
+      sequence.raise(bundle.metadata.sequence)
+      bundleExpiresMs = Date.parse(bundle.metadata.expires_at)
       metrics.bundleLoads.inc({ result: 'loaded' })
       metrics.bundleInfo.reset()
       metrics.bundleInfo.set({ revision: bundle.revision }, 1)
-      metrics.bundleExpiry.set(Date.parse(bundle.metadata.expires_at) / 1000)
+      metrics.bundleExpiry.set(bundleExpiresMs / 1000)
       log.info({ revision: bundle.revision, sequence: bundle.metadata.sequence }, 'bundle in force')
       firstBundle.resolve()
     },
@@ -190,11 +231,21 @@ export async function startProxy(config: ProxyConfig, env: Readonly<Record<strin
   })
 
   const listeners: { app: FastifyInstance; what: string; variable: string; address: string }[] = [
-    { app: appFor('external'), what: 'proxy, external channel', variable: 'SIGNET_EXTERNAL_LISTEN', address: config.SIGNET_EXTERNAL_LISTEN },
+    {
+      app: appFor('external'),
+      what: 'proxy, external channel',
+      variable: 'SIGNET_EXTERNAL_LISTEN',
+      address: config.SIGNET_EXTERNAL_LISTEN,
+    },
     { app: admin, what: 'proxy, admin', variable: 'SIGNET_ADMIN_LISTEN', address: config.SIGNET_ADMIN_LISTEN },
   ]
   if (config.SIGNET_INTERNAL_LISTEN !== undefined) {
-    listeners.push({ app: appFor('internal'), what: 'proxy, internal channel', variable: 'SIGNET_INTERNAL_LISTEN', address: config.SIGNET_INTERNAL_LISTEN })
+    listeners.push({
+      app: appFor('internal'),
+      what: 'proxy, internal channel',
+      variable: 'SIGNET_INTERNAL_LISTEN',
+      address: config.SIGNET_INTERNAL_LISTEN,
+    })
   }
   // A first look at the bundle before the ports open spares the first requests a 503; it is not waited for long.
   await Promise.race([firstBundle.promise, new Promise((resolve) => setTimeout(resolve, 1_000).unref())])
@@ -214,7 +265,9 @@ export async function startProxy(config: ProxyConfig, env: Readonly<Record<strin
       draining = true
       for (const stop of stopWatching) stop()
       stopping.abort()
-      await Promise.all(listeners.filter(({ app }) => app !== admin).map(({ app }) => drained(app, config.SIGNET_DRAIN_MS)))
+      await Promise.all(
+        listeners.filter(({ app }) => app !== admin).map(({ app }) => drained(app, config.SIGNET_DRAIN_MS)),
+      )
       await journal.close(config.SIGNET_DRAIN_MS)
       await upstream.close()
       await tracing.shutdown()
@@ -235,7 +288,11 @@ function readRequired(variable: string, path: string): string {
   try {
     return readFileSync(path, 'utf8')
   } catch (cause) {
-    throw new SignetError('CONFIG_INVALID', `${variable} is ${JSON.stringify(path)}, which cannot be read: ${(cause as Error).message}`, { cause })
+    throw new SignetError(
+      'CONFIG_INVALID',
+      `${variable} is ${JSON.stringify(path)}, which cannot be read: ${(cause as Error).message}`,
+      { cause },
+    )
   }
 }
 

@@ -5,7 +5,12 @@ import { readFileSync, statSync } from 'node:fs'
  * symbolic links that are swapped, which watchers miss. `apply` may throw: the file is then left until it changes again.
  * Returns a function that stops.
  */
-export function watchFile(path: string, intervalMs: number, apply: (text: string) => void, onError: (error: unknown) => void): () => void {
+export function watchFile(
+  path: string,
+  intervalMs: number,
+  apply: (text: string) => void,
+  onError: (error: unknown) => void,
+): () => void {
   let seen = stamp(path)
   const timer = setInterval(() => {
     const now = stamp(path)

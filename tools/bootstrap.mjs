@@ -7,6 +7,7 @@ import { fileURLToPath } from 'node:url'
 
 const ROOT = path.dirname(path.dirname(fileURLToPath(import.meta.url)))
 const OWN_NODE = path.join(ROOT, 'node_modules/.bin/node')
+const PARENT_POLL_MS = 500
 const MINIMUM_NODE = [20, 19]
 const ENTRIES = {
   up: ['cli/main.ts', 'up'],
@@ -79,12 +80,28 @@ function spawnTicker() {
   return spawn(process.execPath, ['-e', code], { stdio: ['ignore', 'ignore', 2] })
 }
 
+/** The processes above this one: npm's shell and, where the system tells, npm. */
+function ancestors() {
+  try {
+    const status = readFileSync(`/proc/${process.ppid}/status`, 'utf8')
+    return `${process.ppid} ${/^PPid:\t(\d+)$/m.exec(status)?.[1]}`
+  } catch {
+    return String(process.ppid)
+  }
+}
+
 /** Runs an entry under the project's Node and leaves as it leaves. */
 function handOver([script, ...first], rest) {
   // The channel tells `up` when this process is gone, however it went.
   const stdio = first[0] === 'up' ? ['inherit', 'inherit', 'inherit', 'ipc'] : 'inherit'
   const child = spawn(OWN_NODE, [path.join(ROOT, script), ...first, ...rest], { stdio })
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.on(signal, () => child.kill(signal))
+  // npm passes a signal on to its shell, which dies of it and tells nobody; and npm itself may be killed. Then nobody is left
+  // who wants this.
+  if (process.env.npm_lifecycle_event !== undefined) {
+    const before = ancestors()
+    setInterval(() => ancestors() === before || child.kill('SIGTERM'), PARENT_POLL_MS).unref()
+  }
   child.once('error', (error) => fail(`${OWN_NODE} did not run: ${error.message}`))
   child.once('exit', (code, signal) => {
     if (signal === null) process.exit(code ?? 1)

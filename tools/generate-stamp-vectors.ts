@@ -44,7 +44,9 @@ function forge(jcs: string, change: (stamp: Loose, integrity: Loose) => void, se
   delete integrity['mac']
   change(stamp, integrity)
   const digest = parseDigest(String(integrity['payload_digest']))
-  integrity['mac'] = createHmac('sha256', Buffer.alloc(32, secretByte)).update(pae(SIGNET_CONTEXT, STAMP_PAYLOAD_TYPE, digest, canonicalize(stamp))).digest('hex')
+  integrity['mac'] = createHmac('sha256', Buffer.alloc(32, secretByte))
+    .update(pae(SIGNET_CONTEXT, STAMP_PAYLOAD_TYPE, digest, canonicalize(stamp)))
+    .digest('hex')
   return canonicalize(stamp)
 }
 
@@ -66,27 +68,60 @@ function validCases(): StampVector[] {
   const image = Buffer.from('89504e470d0a1a0a00ff', 'hex')
   const array = '[{"_compliance": 1}]'
   const of = (payload: string) => stampOf(payload).jcs
-  const jcsPayloadText = '{"b":[1.0,1E2,-0,0.1,333333333.3333333,1e21,5e-324,100000000000000000000],"a":"\\u20ac\\u000f\\"/"}'
+  const jcsPayloadText =
+    '{"b":[1.0,1E2,-0,0.1,333333333.3333333,1e21,5e-324,100000000000000000000],"a":"\\u20ac\\u000f\\"/"}'
   const jcsStamp = stampOf(jcsPayloadText, { canonicalization: 'jcs' }).jcs
-  const open = stampOf(PAYLOAD, { claims: { ...CLAIMS, zz_future: { b: 1, a: [null, true, 1e-7, 'ü'] }, '\ufb33': 1, '😀': 2 } as typeof CLAIMS }).jcs
-  const beforeRevocation = stampOf(PAYLOAD, { keyId: 'reports-revoked', claims: { ...CLAIMS, timestamp_utc: '2026-05-31T23:59:59.999Z' } }).jcs
+  const open = stampOf(PAYLOAD, {
+    claims: { ...CLAIMS, zz_future: { b: 1, a: [null, true, 1e-7, 'ü'] }, '\ufb33': 1, '😀': 2 } as typeof CLAIMS,
+  }).jcs
+  const beforeRevocation = stampOf(PAYLOAD, {
+    keyId: 'reports-revoked',
+    claims: { ...CLAIMS, timestamp_utc: '2026-05-31T23:59:59.999Z' },
+  }).jcs
   return [
     valid('embedded', of(PAYLOAD), { body: embed(PAYLOAD, of(PAYLOAD)) }),
     valid('embedded in an empty object', of('{}'), { body: embed('{}', of('{}')) }),
     valid('embedded in an empty object with white space', of(' { \n} '), { body: embed(' { \n} ', of(' { \n} ')) }),
-    valid('embedded, white space before the brace', of('{"a":1\n}\n'), { body: embed('{"a":1\n}\n', of('{"a":1\n}\n')) }),
-    valid('embedded, names that only look like it', of('{"_Compliance":1,"\\\\u005fcompliance":2}'), { body: embed('{"_Compliance":1,"\\\\u005fcompliance":2}', of('{"_Compliance":1,"\\\\u005fcompliance":2}')) }),
-    valid('embedded, with its hash in the header', of(PAYLOAD), { body: embed(PAYLOAD, of(PAYLOAD)), header: formatStampHeader(digestText(of(PAYLOAD)), null) }),
-    valid('embedded, and the same as sidecar', of(PAYLOAD), { body: embed(PAYLOAD, of(PAYLOAD)), sidecar: of(PAYLOAD) }),
+    valid('embedded, white space before the brace', of('{"a":1\n}\n'), {
+      body: embed('{"a":1\n}\n', of('{"a":1\n}\n')),
+    }),
+    valid('embedded, names that only look like it', of('{"_Compliance":1,"\\\\u005fcompliance":2}'), {
+      body: embed('{"_Compliance":1,"\\\\u005fcompliance":2}', of('{"_Compliance":1,"\\\\u005fcompliance":2}')),
+    }),
+    valid('embedded, with its hash in the header', of(PAYLOAD), {
+      body: embed(PAYLOAD, of(PAYLOAD)),
+      header: formatStampHeader(digestText(of(PAYLOAD)), null),
+    }),
+    valid('embedded, and the same as sidecar', of(PAYLOAD), {
+      body: embed(PAYLOAD, of(PAYLOAD)),
+      sidecar: of(PAYLOAD),
+    }),
     valid('in the header', of(csv), { body: csv, header: formatStampHeader(digestText(of(csv)), of(csv)) }),
-    valid('in the header, with other parameters', of(csv), { body: csv, header: `${formatStampHeader(digestText(of(csv)), of(csv)).replace('; ', ';v=1;  x="a\\"b";')};y` }),
-    valid('in the header of an array', of(array), { body: array, header: formatStampHeader(digestText(of(array)), of(array)) }),
-    valid('in the header of an empty answer', of(''), { body: '', header: formatStampHeader(digestText(of('')), of('')) }),
+    valid('in the header, with other parameters', of(csv), {
+      body: csv,
+      header: `${formatStampHeader(digestText(of(csv)), of(csv)).replace('; ', ';v=1;  x="a\\"b";')};y`,
+    }),
+    valid('in the header of an array', of(array), {
+      body: array,
+      header: formatStampHeader(digestText(of(array)), of(array)),
+    }),
+    valid('in the header of an empty answer', of(''), {
+      body: '',
+      header: formatStampHeader(digestText(of('')), of('')),
+    }),
     valid('sidecar', of(csv), { body: csv, sidecar: of(csv) }),
-    valid('sidecar of bytes that are no text', stampOf(image).jcs, { body_base64: image.toString('base64'), sidecar: stampOf(image).jcs }),
+    valid('sidecar of bytes that are no text', stampOf(image).jcs, {
+      body_base64: image.toString('base64'),
+      sidecar: stampOf(image).jcs,
+    }),
     valid('sidecar of JSON that is broken', of('{"a":'), { body: '{"a":', sidecar: of('{"a":') }),
     valid('canonicalization jcs', jcsStamp, { body: embed(jcsPayloadText, jcsStamp) }),
-    valid('canonicalization jcs, written in another way', jcsStamp, { body: embed('{ "a": "\u20ac\\u000F\\"\\/",\n"b": [1,100,0,1e-1,333333333.3333333,1000000000000000000000,5.0e-324,1e20] }', jcsStamp) }),
+    valid('canonicalization jcs, written in another way', jcsStamp, {
+      body: embed(
+        '{ "a": "\u20ac\\u000F\\"\\/",\n"b": [1,100,0,1e-1,333333333.3333333,1000000000000000000000,5.0e-324,1e20] }',
+        jcsStamp,
+      ),
+    }),
     valid('members that nobody knows', open, { body: embed(PAYLOAD, open) }),
     valid('a key revoked later', beforeRevocation, { body: embed(PAYLOAD, beforeRevocation) }),
   ]
@@ -95,7 +130,8 @@ function validCases(): StampVector[] {
 function subjectCases(): StampVector[] {
   const { jcs, hash } = stampOf(PAYLOAD)
   const body = embed(PAYLOAD, jcs)
-  const mismatch = (name: string, change: ExpectedAnswer) => invalid(name, 'STAMP_SUBJECT_MISMATCH', { body, expected: { ...EXPECTED, ...change } })
+  const mismatch = (name: string, change: ExpectedAnswer) =>
+    invalid(name, 'STAMP_SUBJECT_MISMATCH', { body, expected: { ...EXPECTED, ...change } })
   return [
     mismatch('another target', { target: '/reports/q4?format=json' }),
     mismatch('the target without its query', { target: '/reports/q3' }),
@@ -112,39 +148,109 @@ function subjectCases(): StampVector[] {
 
 function stampCases(): StampVector[] {
   const { jcs, hash } = stampOf(PAYLOAD)
-  const withStamp = (name: string, code: string, stamp: string) => invalid(name, code, { body: PAYLOAD, sidecar: stamp })
+  const withStamp = (name: string, code: string, stamp: string) =>
+    invalid(name, code, { body: PAYLOAD, sidecar: stamp })
   const mac = JSON.parse(jcs).integrity.mac as string
   const flippedMac = `${mac.startsWith('0') ? '1' : '0'}${mac.slice(1)}`
-  const integrityOf = (change: (integrity: Loose) => void, secretByte?: number) => forge(jcs, (_stamp, integrity) => change(integrity), secretByte)
+  const integrityOf = (change: (integrity: Loose) => void, secretByte?: number) =>
+    forge(jcs, (_stamp, integrity) => change(integrity), secretByte)
   return [
     withStamp('a lower classification', 'STAMP_MAC_MISMATCH', jcs.replace('"internal"', '"public"')),
     withStamp('another approval', 'STAMP_MAC_MISMATCH', jcs.replace('"approved"', '"draft"')),
     withStamp('a member put in', 'STAMP_MAC_MISMATCH', jcs.replace('{', '{"a":1,')),
-    withStamp('a member of integrity put in', 'STAMP_MAC_MISMATCH', jcs.replace('"integrity":{', '"integrity":{"a":1,')),
-    withStamp('a source asset taken out', 'STAMP_MAC_MISMATCH', jcs.replace(/"source_assets":\[[^\]]*\]/, '"source_assets":[]')),
+    withStamp(
+      'a member of integrity put in',
+      'STAMP_MAC_MISMATCH',
+      jcs.replace('"integrity":{', '"integrity":{"a":1,'),
+    ),
+    withStamp(
+      'a source asset taken out',
+      'STAMP_MAC_MISMATCH',
+      jcs.replace(/"source_assets":\[[^\]]*\]/, '"source_assets":[]'),
+    ),
     withStamp('another canonicalization', 'STAMP_MAC_MISMATCH', jcs.replace('"bytes"', '"jcs"')),
     withStamp('a MAC with one digit changed', 'STAMP_MAC_MISMATCH', jcs.replace(mac, flippedMac)),
-    withStamp('another secret', 'STAMP_MAC_MISMATCH', integrityOf(() => undefined, 9)),
+    withStamp(
+      'another secret',
+      'STAMP_MAC_MISMATCH',
+      integrityOf(() => undefined, 9),
+    ),
     withStamp("another producer's key id", 'STAMP_MAC_MISMATCH', jcs.replace('reports-2026', 'billing-2026')),
     withStamp('no MAC', 'STAMP_INVALID', jcs.replace(`"mac":"${mac}",`, '')),
     withStamp('an upper-case MAC', 'STAMP_INVALID', jcs.replace(mac, mac.toUpperCase())),
-    withStamp('another algorithm', 'STAMP_INVALID', integrityOf((integrity) => (integrity['alg'] = 'none'))),
-    withStamp('another version', 'STAMP_INVALID', forge(jcs, (stamp) => (stamp['stamp_version'] = 'v2'))),
-    withStamp('an unknown classification', 'STAMP_INVALID', forge(jcs, (stamp) => (stamp['data_classification'] = 'secret'))),
-    withStamp('no regulation', 'STAMP_INVALID', forge(jcs, (stamp) => (stamp['regulatory_compliance'] = []))),
-    withStamp('a regulation twice', 'STAMP_INVALID', forge(jcs, (stamp) => (stamp['regulatory_compliance'] = ['SOX', 'SOX']))),
-    withStamp('a status that is no integer', 'STAMP_INVALID', forge(jcs, (stamp) => ((stamp['subject'] as Loose)['status'] = 200.5))),
-    withStamp('a status that is a boolean', 'STAMP_INVALID', forge(jcs, (stamp) => ((stamp['subject'] as Loose)['status'] = true))),
-    withStamp('a trace id of zeros', 'STAMP_INVALID', forge(jcs, (stamp) => ((stamp['data_lineage'] as Loose)['trace_id'] = '0'.repeat(32)))),
-    withStamp('a tenant of 513 characters', 'STAMP_INVALID', forge(jcs, (stamp) => ((stamp['subject'] as Loose)['tenant'] = '😀'.repeat(513)))),
-    withStamp('an optional member that is null', 'STAMP_INVALID', forge(jcs, (stamp) => ((stamp['data_lineage'] as Loose)['model_version'] = null))),
-    withStamp('a line feed behind a digest', 'STAMP_INVALID', forge(jcs, (stamp) => ((stamp['data_lineage'] as Loose)['input_hash'] = `sha256:${'a'.repeat(64)}\n`))),
-    withStamp('a day that does not exist', 'STAMP_INVALID', forge(jcs, (stamp) => (stamp['timestamp_utc'] = '2026-02-30T00:00:00.000Z'))),
-    withStamp('a time without milliseconds', 'STAMP_INVALID', forge(jcs, (stamp) => (stamp['timestamp_utc'] = '2026-11-23T09:30:00Z'))),
+    withStamp(
+      'another algorithm',
+      'STAMP_INVALID',
+      integrityOf((integrity) => (integrity['alg'] = 'none')),
+    ),
+    withStamp(
+      'another version',
+      'STAMP_INVALID',
+      forge(jcs, (stamp) => (stamp['stamp_version'] = 'v2')),
+    ),
+    withStamp(
+      'an unknown classification',
+      'STAMP_INVALID',
+      forge(jcs, (stamp) => (stamp['data_classification'] = 'secret')),
+    ),
+    withStamp(
+      'no regulation',
+      'STAMP_INVALID',
+      forge(jcs, (stamp) => (stamp['regulatory_compliance'] = [])),
+    ),
+    withStamp(
+      'a regulation twice',
+      'STAMP_INVALID',
+      forge(jcs, (stamp) => (stamp['regulatory_compliance'] = ['SOX', 'SOX'])),
+    ),
+    withStamp(
+      'a status that is no integer',
+      'STAMP_INVALID',
+      forge(jcs, (stamp) => ((stamp['subject'] as Loose)['status'] = 200.5)),
+    ),
+    withStamp(
+      'a status that is a boolean',
+      'STAMP_INVALID',
+      forge(jcs, (stamp) => ((stamp['subject'] as Loose)['status'] = true)),
+    ),
+    withStamp(
+      'a trace id of zeros',
+      'STAMP_INVALID',
+      forge(jcs, (stamp) => ((stamp['data_lineage'] as Loose)['trace_id'] = '0'.repeat(32))),
+    ),
+    withStamp(
+      'a tenant of 513 characters',
+      'STAMP_INVALID',
+      forge(jcs, (stamp) => ((stamp['subject'] as Loose)['tenant'] = '😀'.repeat(513))),
+    ),
+    withStamp(
+      'an optional member that is null',
+      'STAMP_INVALID',
+      forge(jcs, (stamp) => ((stamp['data_lineage'] as Loose)['model_version'] = null)),
+    ),
+    withStamp(
+      'a line feed behind a digest',
+      'STAMP_INVALID',
+      forge(jcs, (stamp) => ((stamp['data_lineage'] as Loose)['input_hash'] = `sha256:${'a'.repeat(64)}\n`)),
+    ),
+    withStamp(
+      'a day that does not exist',
+      'STAMP_INVALID',
+      forge(jcs, (stamp) => (stamp['timestamp_utc'] = '2026-02-30T00:00:00.000Z')),
+    ),
+    withStamp(
+      'a time without milliseconds',
+      'STAMP_INVALID',
+      forge(jcs, (stamp) => (stamp['timestamp_utc'] = '2026-11-23T09:30:00Z')),
+    ),
     withStamp('white space within', 'STAMP_INVALID', jcs.replace(':', ': ')),
     withStamp('a line feed behind it', 'STAMP_INVALID', `${jcs}\n`),
     withStamp('a byte order mark', 'STAMP_INVALID', `\ufeff${jcs}`),
-    withStamp('members in another order', 'STAMP_INVALID', JSON.stringify(Object.fromEntries(Object.entries(JSON.parse(jcs) as Loose).reverse()))),
+    withStamp(
+      'members in another order',
+      'STAMP_INVALID',
+      JSON.stringify(Object.fromEntries(Object.entries(JSON.parse(jcs) as Loose).toReversed())),
+    ),
     withStamp('a number in another form', 'STAMP_INVALID', jcs.replace('"status":200', '"status":2e2')),
     withStamp('a needless escape', 'STAMP_INVALID', jcs.replace('"approved"', '"\\u0061pproved"')),
     withStamp('a name twice', 'STAMP_INVALID', jcs.replace('{', '{"approval_status":"approved",')),
@@ -153,21 +259,64 @@ function stampCases(): StampVector[] {
     withStamp('nested too deep', 'STAMP_INVALID', jcs.replace('{', `{"a":${'['.repeat(64)}${']'.repeat(64)},`)),
     withStamp('no object', 'STAMP_INVALID', '"stamp"'),
     withStamp('empty', 'STAMP_INVALID', ''),
-    invalid('no UTF-8', 'STAMP_INVALID', { body: PAYLOAD, sidecar_base64: Buffer.concat([Buffer.from(jcs), Buffer.from([0xff])]).toString('base64') }),
+    invalid('no UTF-8', 'STAMP_INVALID', {
+      body: PAYLOAD,
+      sidecar_base64: Buffer.concat([Buffer.from(jcs), Buffer.from([0xff])]).toString('base64'),
+    }),
     withStamp('an unknown key', 'STAMP_KEY_UNKNOWN', jcs.replace('reports-2026', 'reports-2025')),
-    withStamp('a key of another use', 'STAMP_KEY_UNKNOWN', integrityOf((integrity) => (integrity['key_id'] = 'chain-2026'), 5)),
-    withStamp("another producer's key", 'STAMP_KEY_INVALID', integrityOf((integrity) => (integrity['key_id'] = 'billing-2026'), 3)),
-    withStamp("another tenant's key", 'STAMP_KEY_INVALID', integrityOf((integrity) => (integrity['key_id'] = 'globex-2026'), 4)),
-    withStamp('before the key', 'STAMP_KEY_INVALID', forge(jcs, (stamp) => (stamp['timestamp_utc'] = '2025-12-31T23:59:59.999Z'))),
-    withStamp('when the key had ended', 'STAMP_KEY_INVALID', forge(jcs, (stamp) => (stamp['timestamp_utc'] = '2027-01-01T00:00:00.000Z'))),
-    withStamp('when the key was revoked', 'STAMP_KEY_INVALID', forge(jcs, (stamp, integrity) => {
-      integrity['key_id'] = 'reports-revoked'
-      stamp['timestamp_utc'] = '2026-06-01T00:00:00.000Z'
-    }, 2)),
-    invalid('a header with another hash', 'STAMP_INVALID', { body: PAYLOAD, header: formatStampHeader(digestText('x'), jcs) }),
-    invalid('a header with another hash than the embedded stamp', 'STAMP_INVALID', { body: embed(PAYLOAD, jcs), header: digestText('x') }),
-    invalid('a header with the stamp twice', 'STAMP_INVALID', { body: PAYLOAD, header: `${formatStampHeader(hash, jcs)}; stamp="e30"` }),
-    invalid('a header with padding', 'STAMP_INVALID', { body: PAYLOAD, header: `${hash}; stamp="${Buffer.from('{"a":1}').toString('base64')}"` }),
+    withStamp(
+      'a key of another use',
+      'STAMP_KEY_UNKNOWN',
+      integrityOf((integrity) => (integrity['key_id'] = 'chain-2026'), 5),
+    ),
+    withStamp(
+      "another producer's key",
+      'STAMP_KEY_INVALID',
+      integrityOf((integrity) => (integrity['key_id'] = 'billing-2026'), 3),
+    ),
+    withStamp(
+      "another tenant's key",
+      'STAMP_KEY_INVALID',
+      integrityOf((integrity) => (integrity['key_id'] = 'globex-2026'), 4),
+    ),
+    withStamp(
+      'before the key',
+      'STAMP_KEY_INVALID',
+      forge(jcs, (stamp) => (stamp['timestamp_utc'] = '2025-12-31T23:59:59.999Z')),
+    ),
+    withStamp(
+      'when the key had ended',
+      'STAMP_KEY_INVALID',
+      forge(jcs, (stamp) => (stamp['timestamp_utc'] = '2027-01-01T00:00:00.000Z')),
+    ),
+    withStamp(
+      'when the key was revoked',
+      'STAMP_KEY_INVALID',
+      forge(
+        jcs,
+        (stamp, integrity) => {
+          integrity['key_id'] = 'reports-revoked'
+          stamp['timestamp_utc'] = '2026-06-01T00:00:00.000Z'
+        },
+        2,
+      ),
+    ),
+    invalid('a header with another hash', 'STAMP_INVALID', {
+      body: PAYLOAD,
+      header: formatStampHeader(digestText('x'), jcs),
+    }),
+    invalid('a header with another hash than the embedded stamp', 'STAMP_INVALID', {
+      body: embed(PAYLOAD, jcs),
+      header: digestText('x'),
+    }),
+    invalid('a header with the stamp twice', 'STAMP_INVALID', {
+      body: PAYLOAD,
+      header: `${formatStampHeader(hash, jcs)}; stamp="e30"`,
+    }),
+    invalid('a header with padding', 'STAMP_INVALID', {
+      body: PAYLOAD,
+      header: `${hash}; stamp="${Buffer.from('{"a":1}').toString('base64')}"`,
+    }),
     invalid('a header of another form', 'STAMP_INVALID', { body: PAYLOAD, header: hash.toUpperCase() }),
     invalid('a header that is a hash alone', 'STAMP_MISSING', { body: PAYLOAD, header: hash }),
   ]
@@ -181,7 +330,11 @@ function payloadCases(): StampVector[] {
   // What a careless issuer would sign: the digest of what the double prints.
   const lossy = forge(jcs, (_stamp, integrity) => {
     const { digest, length } = jcsPayload(Buffer.from('{"a":9007199254740992}'))
-    Object.assign(integrity, { canonicalization: 'jcs', payload_digest: `sha256:${digest.toString('hex')}`, payload_length: length })
+    Object.assign(integrity, {
+      canonicalization: 'jcs',
+      payload_digest: `sha256:${digest.toString('hex')}`,
+      payload_length: length,
+    })
   })
   const lengthOff = forge(jcs, (_stamp, integrity) => (integrity['payload_length'] = 1))
   const mismatch = (name: string, changed: string) => invalid(name, 'STAMP_PAYLOAD_MISMATCH', { body: changed })
@@ -194,7 +347,10 @@ function payloadCases(): StampVector[] {
     mismatch("another payload's stamp", embed(PAYLOAD, stampOf('{"a":1}').jcs)),
     mismatch('a length that is not the payload’s', embed(PAYLOAD, lengthOff)),
     invalid('a sidecar of other content', 'STAMP_PAYLOAD_MISMATCH', { body: 'a,b\n', sidecar: stampOf('a,c\n').jcs }),
-    invalid('an embedded stamp beside a true sidecar', 'STAMP_PAYLOAD_MISMATCH', { body: embed(PAYLOAD, stampOf('{"a":1}').jcs), sidecar: jcs }),
+    invalid('an embedded stamp beside a true sidecar', 'STAMP_PAYLOAD_MISMATCH', {
+      body: embed(PAYLOAD, stampOf('{"a":1}').jcs),
+      sidecar: jcs,
+    }),
     mismatch('jcs: another value', embed('{"a":2}', canonical)),
     mismatch('jcs: a name twice', embed('{"a":1,"a":1}', canonical)),
     mismatch('jcs: a number that does not round-trip', embed('{"a":9007199254740993}', lossy)),
@@ -224,9 +380,12 @@ function placeCases(): StampVector[] {
     foreign('white space before the brace', `{"a":1,${member}\n}`),
     foreign('pretty-printed', JSON.stringify(JSON.parse(`{"a":1,${member}}`), null, 2)),
     foreign('not in canonical form', `{"a":1,"_compliance":${jcs.replace(':', ': ')}}`),
-    foreign('a string', `{"a":1,"_compliance":"${'x'}"}`),
+    foreign('a string', '{"a":1,"_compliance":"x"}'),
     foreign('null', '{"a":1,"_compliance":null}'),
-    invalid('a foreign one beside a true sidecar', 'STAMP_INVALID', { body: '{"_compliance":1}', sidecar: stampOf('{"_compliance":1}').jcs }),
+    invalid('a foreign one beside a true sidecar', 'STAMP_INVALID', {
+      body: '{"_compliance":1}',
+      sidecar: stampOf('{"_compliance":1}').jcs,
+    }),
     invalid('none', 'STAMP_MISSING', { body: '{"a":1}' }),
     invalid('only deeper', 'STAMP_MISSING', { body: `{"a":{${member}}}` }),
     invalid('only in an array', 'STAMP_MISSING', { body: `[{"a":1,${member}}]` }),
@@ -240,9 +399,15 @@ function placeCases(): StampVector[] {
     noJson('nested too deep', `{"a":${'['.repeat(64)}${']'.repeat(64)},${member}}`),
     noJson('an escape that JSON does not have in a name', `{"\\x5fcompliance":1,"a":1,${member}}`),
     invalid('an overlong underscore in a name', 'JSON_INVALID', {
-      body_base64: Buffer.concat([Buffer.from('{"'), Buffer.from([0xc1, 0x9f]), Buffer.from(`compliance":1,"a":1,${member}}`)]).toString('base64'),
+      body_base64: Buffer.concat([
+        Buffer.from('{"'),
+        Buffer.from([0xc1, 0x9f]),
+        Buffer.from(`compliance":1,"a":1,${member}}`),
+      ]).toString('base64'),
     }),
-    invalid('UTF-16', 'STAMP_MISSING', { body_base64: Buffer.from(`\ufeff{"a":1,${member}}`, 'utf16le').toString('base64') }),
+    invalid('UTF-16', 'STAMP_MISSING', {
+      body_base64: Buffer.from(`\ufeff{"a":1,${member}}`, 'utf16le').toString('base64'),
+    }),
   ]
 }
 
@@ -252,9 +417,15 @@ export function stampVectors(): Map<string, string> {
     'keyring.json': KEYRING,
     'valid.json': { about: 'Stamps that verify, in every place and canonicalization.', cases: validCases() },
     'subject.json': { about: 'An intact stamp, and what is expected of the answer.', cases: subjectCases() },
-    'stamp.json': { about: 'Stamps and headers that were changed, forged, or made with a key that may not.', cases: stampCases() },
+    'stamp.json': {
+      about: 'Stamps and headers that were changed, forged, or made with a key that may not.',
+      cases: stampCases(),
+    },
     'payload.json': { about: 'Content that is not what was stamped.', cases: payloadCases() },
-    'place.json': { about: 'Content whose `_compliance` is not one that Signet embeds, or that has none.', cases: placeCases() },
+    'place.json': {
+      about: 'Content whose `_compliance` is not one that Signet embeds, or that has none.',
+      cases: placeCases(),
+    },
   }
   return new Map(Object.entries(files).map(([name, value]) => [name, `${JSON.stringify(value, null, 2)}\n`]))
 }

@@ -24,7 +24,9 @@ const key = ackKeys('ack-1')
 const UNSIGNED: Omit<IngestAck, 'signature'> = {
   version: 1,
   tenant: 'acme',
-  acks: [{ event_id: 'e', spool_seq: 1, received_digest: `sha256:${'a'.repeat(64)}`, commitment: 'b'.repeat(64), seq: 7 }],
+  acks: [
+    { event_id: 'e', spool_seq: 1, received_digest: `sha256:${'a'.repeat(64)}`, commitment: 'b'.repeat(64), seq: 7 },
+  ],
   refused: [{ line: 2, code: 'AUDIT_EVENT_INVALID', detail: 'ü' }],
   checkpoint: { tenant: 'acme', seq: 7, hash: 'c'.repeat(64), timestamp_utc: '2026-11-23T09:30:00.123Z' },
   key_id: 'ack-1',
@@ -49,7 +51,13 @@ describe('acknowledgements', () => {
     { what: 'a signature cut short', changed: { ...ack, signature: ack.signature.slice(0, -1) } },
     { what: 'a padded signature', changed: { ...ack, signature: `${ack.signature}==` } },
     { what: "another key's id", changed: { ...ack, key_id: 'ack-2' } },
-    { what: 'a time past the key', changed: signAck({ ...UNSIGNED, checkpoint: { ...UNSIGNED.checkpoint, timestamp_utc: '2027-01-01T00:00:00.000Z' } }, key) },
+    {
+      what: 'a time past the key',
+      changed: signAck(
+        { ...UNSIGNED, checkpoint: { ...UNSIGNED.checkpoint, timestamp_utc: '2027-01-01T00:00:00.000Z' } },
+        key,
+      ),
+    },
   ])('with $what do not', ({ changed }) => {
     expect(() => verifyAck(changed, key)).toThrow(expect.objectContaining({ code: 'LEDGER_RESPONSE_INVALID' }))
   })
@@ -59,7 +67,9 @@ describe('acknowledgements', () => {
   })
 
   it('are signed only with the private part of the key that they name', () => {
-    expect(() => signAck(UNSIGNED, ackKeys('ack-1', false))).toThrow(expect.objectContaining({ code: 'KEYRING_INVALID' }))
+    expect(() => signAck(UNSIGNED, ackKeys('ack-1', false))).toThrow(
+      expect.objectContaining({ code: 'KEYRING_INVALID' }),
+    )
     expect(() => signAck(UNSIGNED, ackKeys('ack-2'))).toThrow(expect.objectContaining({ code: 'KEYRING_INVALID' }))
   })
 })

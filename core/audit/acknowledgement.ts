@@ -15,9 +15,13 @@ const SIGNATURE = /^[A-Za-z0-9_-]{86}$/
  * @throws SignetError KEYRING_INVALID when the key has no private part or is not the one that `key_id` names
  */
 export function signAck(unsigned: Omit<IngestAck, 'signature'>, key: ActiveAckKey): IngestAck {
-  if (key.privateKey === null) throw new SignetError('KEYRING_INVALID', `ack key «${key.keyId}» has no private_key to sign with`)
+  if (key.privateKey === null)
+    throw new SignetError('KEYRING_INVALID', `ack key «${key.keyId}» has no private_key to sign with`)
   if (unsigned.key_id !== key.keyId) {
-    throw new SignetError('KEYRING_INVALID', `the acknowledgement names key «${unsigned.key_id}», not the signing key «${key.keyId}»`)
+    throw new SignetError(
+      'KEYRING_INVALID',
+      `the acknowledgement names key «${unsigned.key_id}», not the signing key «${key.keyId}»`,
+    )
   }
   return { ...unsigned, signature: sign(null, signedBytes(unsigned), key.privateKey).toString('base64url') }
 }
@@ -30,7 +34,8 @@ export function signAck(unsigned: Omit<IngestAck, 'signature'>, key: ActiveAckKe
 export function verifyAck(ack: IngestAck, key: ActiveAckKey): void {
   if (ack.key_id !== key.keyId) throw untrusted(`is signed with key «${ack.key_id}», not with «${key.keyId}»`)
   const { signature, ...unsigned } = ack
-  const authentic = SIGNATURE.test(signature) && verify(null, signedBytes(unsigned), key.publicKey, Buffer.from(signature, 'base64url'))
+  const authentic =
+    SIGNATURE.test(signature) && verify(null, signedBytes(unsigned), key.publicKey, Buffer.from(signature, 'base64url'))
   if (!authentic) throw untrusted(`does not verify with key «${key.keyId}»`)
   const at = ack.checkpoint.timestamp_utc
   if (!isValidAt(key, at)) throw untrusted(`is of ${at}, when key «${key.keyId}» was not valid`)

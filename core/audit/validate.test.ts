@@ -22,7 +22,15 @@ const EVENT = {
 describe('checkAuditEvent', () => {
   it.each([
     EVENT,
-    { ...EVENT, context: { a: [1] }, region: 'eu', data_domain: 'finance', source: 'p', resource_type: 't', resource_id: 'i' },
+    {
+      ...EVENT,
+      context: { a: [1] },
+      region: 'eu',
+      data_domain: 'finance',
+      source: 'p',
+      resource_type: 't',
+      resource_id: 'i',
+    },
     { ...EVENT, before: 'a', after: [1, null], stamp_hash: `sha256:${'0'.repeat(64)}` },
   ])('takes an event, and gives the same object', (event) => expect(checkAuditEvent(event)).toBe(event))
 

@@ -43,7 +43,10 @@ describe('canonicalize', () => {
 
   it.each([
     { value: { b: 1, a: [true, false, null] }, wantText: '{"a":[true,false,null],"b":1}' },
-    { value: { '\u20ac': 1, '\r': 2, '\ufb33': 3, '1': 4, '\ud83d\ude00': 5, '\u0080': 6, '\u00f6': 7 }, wantText: '{"\\r":2,"1":4,"\u0080":6,"\u00f6":7,"\u20ac":1,"\ud83d\ude00":5,"\ufb33":3}' },
+    {
+      value: { '\u20ac': 1, '\r': 2, '\ufb33': 3, '1': 4, '\ud83d\ude00': 5, '\u0080': 6, '\u00f6': 7 },
+      wantText: '{"\\r":2,"1":4,"\u0080":6,"\u00f6":7,"\u20ac":1,"\ud83d\ude00":5,"\ufb33":3}',
+    },
     { value: '\u20ac$\u000f\nA\'B"\\\\"/\u007f\u2028', wantText: '"\u20ac$\\u000f\\nA\'B\\"\\\\\\\\\\"/\u007f\u2028"' },
     { value: '\b\t\n\f\r\u0000\u001f', wantText: '"\\b\\t\\n\\f\\r\\u0000\\u001f"' },
     { value: JSON.parse('{"__proto__":1,"constructor":2}') as unknown, wantText: '{"__proto__":1,"constructor":2}' },
@@ -74,9 +77,16 @@ describe('canonicalize', () => {
     { what: 'a Map', value: new Map() },
     { what: 'a Buffer', value: Buffer.from('a') },
     { what: 'a boxed string', value: Object('a') as unknown },
-    { what: 'a class instance', value: new (class A {})() },
+    { what: 'a class instance', value: new URL('a:b') },
     { what: 'a cycle', value: cycle },
-    { what: 'an array in itself', value: (() => { const a: unknown[] = []; a.push(a); return a })() },
+    {
+      what: 'an array in itself',
+      value: (() => {
+        const a: unknown[] = []
+        a.push(a)
+        return a
+      })(),
+    },
   ])('refuses $what', ({ value }) => {
     expect(() => canonicalize(value)).toThrow(expect.objectContaining({ code: 'CANONICAL_VALUE_INVALID' }))
   })

@@ -51,7 +51,8 @@ function writeArray(items: readonly unknown[], depth: number): string {
 
 function writeObject(object: object, depth: number): string {
   const prototype: unknown = Object.getPrototypeOf(object)
-  if (prototype !== Object.prototype && prototype !== null) throw refusal('an object that is not plain (a class instance, Date, Map, Buffer …)')
+  if (prototype !== Object.prototype && prototype !== null)
+    throw refusal('an object that is not plain (a class instance, Date, Map, Buffer …)')
   if (Object.getOwnPropertySymbols(object).length > 0) throw refusal('an object with a symbol as name')
   const names = Object.keys(object)
   if (names.length === 0) return '{}'

@@ -29,9 +29,13 @@ export function assertNumbersRoundTrip(bytes: Uint8Array): void {
       while (at < end && isNumberByte(bytes[at] as number))
       const token = Buffer.from(bytes.buffer, bytes.byteOffset + start, at - start).toString('latin1')
       if (!roundTrips(token)) {
-        throw new SignetError('CANONICAL_VALUE_INVALID', `a number (byte ${start}) does not survive IEEE 754 double precision; canonical JSON needs one that does`, {
-          details: { offset: start },
-        })
+        throw new SignetError(
+          'CANONICAL_VALUE_INVALID',
+          `a number (byte ${start}) does not survive IEEE 754 double precision; canonical JSON needs one that does`,
+          {
+            details: { offset: start },
+          },
+        )
       }
     } else {
       at++
@@ -40,7 +44,9 @@ export function assertNumbersRoundTrip(bytes: Uint8Array): void {
 }
 
 function isNumberByte(byte: number): boolean {
-  return (byte >= ZERO && byte <= NINE) || byte === 0x2e || byte === 0x65 || byte === 0x45 || byte === 0x2b || byte === MINUS
+  return (
+    (byte >= ZERO && byte <= NINE) || byte === 0x2e || byte === 0x65 || byte === 0x45 || byte === 0x2b || byte === MINUS
+  )
 }
 
 /** `token`: a number of the JSON grammar. */

@@ -45,13 +45,16 @@ export type LinkHashInput = {
 /** HMAC-SHA256 over PAE("SignetV1", "application/vnd.signet.link.v1", previous hash, previous trace hash, commitment, seq as 64-bit big-endian, tenant). */
 export function linkHash(input: LinkHashInput): Buffer {
   const { seq } = input
-  if (!Number.isSafeInteger(seq) || seq < 1) throw new RangeError(`a sequence number is an integer from 1 to 2^53 - 1, not ${seq}`)
+  if (!Number.isSafeInteger(seq) || seq < 1)
+    throw new RangeError(`a sequence number is an integer from 1 to 2^53 - 1, not ${seq}`)
   for (const part of [input.previousHash, input.previousTraceHash, input.commitment]) {
     if (part.byteLength !== 32) throw new RangeError(`hashes and commitments have 32 bytes, not ${part.byteLength}`)
   }
   const seqBytes = Buffer.allocUnsafe(8)
   seqBytes.writeBigUInt64BE(BigInt(seq))
   return createHmac('sha256', input.key)
-    .update(pae(CONTEXT, LINK_TYPE, input.previousHash, input.previousTraceHash, input.commitment, seqBytes, input.tenant))
+    .update(
+      pae(CONTEXT, LINK_TYPE, input.previousHash, input.previousTraceHash, input.commitment, seqBytes, input.tenant),
+    )
     .digest()
 }

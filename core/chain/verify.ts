@@ -81,7 +81,13 @@ export class ChainVerifier {
     if (this.#suspect !== null) throw this.#name(this.#suspect, link)
     const expectedSeq = this.#seq + 1
     if (link.tenant !== this.#options.tenant) {
-      throw broken(expectedSeq, 'insert', 'the link is of another tenant', { tenant: this.#options.tenant }, { tenant: link.tenant })
+      throw broken(
+        expectedSeq,
+        'insert',
+        'the link is of another tenant',
+        { tenant: this.#options.tenant },
+        { tenant: link.tenant },
+      )
     }
     this.#checkSeq(link, expectedSeq)
     const key = this.#keyOf(link)
@@ -94,12 +100,24 @@ export class ChainVerifier {
       return
     }
     if (!link.previous_hash.equals(this.#hash)) {
-      throw broken(link.seq, 'fork', 'the link goes on from another link than the one before it', { previous_hash: hex(this.#hash) }, { previous_hash: hex(link.previous_hash) })
+      throw broken(
+        link.seq,
+        'fork',
+        'the link goes on from another link than the one before it',
+        { previous_hash: hex(this.#hash) },
+        { previous_hash: hex(link.previous_hash) },
+      )
     }
     this.#checkTrace(link)
     const known = this.#knownHeads.get(link.seq)
     if (known !== undefined && known !== hex(link.hash)) {
-      throw broken(link.seq, 'fork', 'another link was acknowledged at this place', { hash: known }, { hash: hex(link.hash) })
+      throw broken(
+        link.seq,
+        'fork',
+        'another link was acknowledged at this place',
+        { hash: known },
+        { hash: hex(link.hash) },
+      )
     }
     this.#seq = link.seq
     this.#hash = link.hash
@@ -113,7 +131,13 @@ export class ChainVerifier {
     if (this.#suspect !== null) throw this.#name(this.#suspect, null)
     for (const [seq, hash] of this.#knownHeads) {
       if (seq > this.#seq) {
-        throw broken(this.#seq + 1, 'truncate', `the chain ends at ${this.#seq}, but ${seq} was acknowledged`, { seq, hash }, { seq: this.#seq, hash: hex(this.#hash) })
+        throw broken(
+          this.#seq + 1,
+          'truncate',
+          `the chain ends at ${this.#seq}, but ${seq} was acknowledged`,
+          { seq, hash },
+          { seq: this.#seq, hash: hex(this.#hash) },
+        )
       }
     }
     return {
@@ -127,7 +151,8 @@ export class ChainVerifier {
 
   #expectHead({ seq, hash }: KnownHead): void {
     const known = seq === this.#seq ? hex(this.#hash) : this.#knownHeads.get(seq)
-    if (known !== undefined && known !== hash) throw broken(seq, 'fork', 'two heads are known for this place', { hash: known }, { hash })
+    if (known !== undefined && known !== hash)
+      throw broken(seq, 'fork', 'two heads are known for this place', { hash: known }, { hash })
     // Heads before `start` were compared when those links were verified.
     if (seq > this.#seq) this.#knownHeads.set(seq, hash)
   }
@@ -138,27 +163,46 @@ export class ChainVerifier {
     if (seq > expectedSeq) throw broken(expectedSeq, 'delete', 'the link is missing', { seq: expectedSeq }, { seq })
     if (seq === this.#seq) {
       const isCopy = link.hash.equals(this.#hash)
-      throw broken(seq, isCopy ? 'insert' : 'fork', 'a second link has this sequence number', { hash: hex(this.#hash) }, { hash: hex(link.hash) })
+      throw broken(
+        seq,
+        isCopy ? 'insert' : 'fork',
+        'a second link has this sequence number',
+        { hash: hex(this.#hash) },
+        { hash: hex(link.hash) },
+      )
     }
     throw broken(expectedSeq, 'reorder', 'a link comes after a later one', { seq: expectedSeq }, { seq })
   }
 
   #keyOf(link: Link): KeyObject {
     const key = this.#options.keyring.chainKey(link.key_id)
-    if (key === undefined) throw broken(link.seq, 'wrong-key', `the keyring has no chain key «${link.key_id}»`, {}, { key_id: link.key_id })
+    if (key === undefined)
+      throw broken(link.seq, 'wrong-key', `the keyring has no chain key «${link.key_id}»`, {}, { key_id: link.key_id })
     return key.secret
   }
 
   #checkRecord(link: Link, record: RecordBytes): void {
     const found = record.nonce.length === 32 ? commitment(record.nonce, record.bytes) : null
     if (found === null || !found.equals(link.commitment)) {
-      throw broken(link.seq, 'edit', 'the record is not the one that the link commits to', { commitment: hex(link.commitment) }, { commitment: found === null ? null : hex(found) })
+      throw broken(
+        link.seq,
+        'edit',
+        'the record is not the one that the link commits to',
+        { commitment: hex(link.commitment) },
+        { commitment: found === null ? null : hex(found) },
+      )
     }
     const derived = this.#derive(link, record)
     for (const name of ['event_id', 'trace_hmac', 'received_hmac'] as const) {
       const wanted = derived[name]
       if (wanted !== undefined && hex(wanted) !== hex(link[name])) {
-        throw broken(link.seq, 'edit', `the link's ${name} is not that of its record`, { [name]: hex(wanted) }, { [name]: hex(link[name]) })
+        throw broken(
+          link.seq,
+          'edit',
+          `the link's ${name} is not that of its record`,
+          { [name]: hex(wanted) },
+          { [name]: hex(link[name]) },
+        )
       }
     }
   }
@@ -180,7 +224,13 @@ export class ChainVerifier {
     }
     const wanted = head ?? NO_PREDECESSOR
     if (!link.previous_trace_hash.equals(wanted)) {
-      throw broken(link.seq, 'edit', 'the link does not go on from the last link of its trace', { previous_trace_hash: hex(wanted) }, { previous_trace_hash: hex(link.previous_trace_hash) })
+      throw broken(
+        link.seq,
+        'edit',
+        'the link does not go on from the last link of its trace',
+        { previous_trace_hash: hex(wanted) },
+        { previous_trace_hash: hex(link.previous_trace_hash) },
+      )
     }
   }
 
@@ -198,10 +248,20 @@ export class ChainVerifier {
     }
     const nextTrueSeq = next === null ? null : this.#trueSeqOf(next)
     if (next !== null && nextTrueSeq === next.seq - 1) {
-      return broken(link.seq, 'insert', 'the link was never made with the key, and the one after it belongs in its place', ...states)
+      return broken(
+        link.seq,
+        'insert',
+        'the link was never made with the key, and the one after it belongs in its place',
+        ...states,
+      )
     }
     if (nextTrueSeq === null && !this.#verifiedKeys.has(link.key_id)) {
-      return broken(link.seq, 'wrong-key', `nothing verifies with chain key «${link.key_id}» as the keyring has it`, ...states)
+      return broken(
+        link.seq,
+        'wrong-key',
+        `nothing verifies with chain key «${link.key_id}» as the keyring has it`,
+        ...states,
+      )
     }
     return broken(link.seq, 'edit', 'the link is not what the key made', ...states)
   }
@@ -235,7 +295,9 @@ function findTrueSeq(link: Link, key: KeyObject): number | null {
 }
 
 function hasLengths(link: Link): boolean {
-  return [link.commitment, link.hash, link.previous_hash, link.previous_trace_hash, link.trace_hmac].every(({ length }) => length === 32)
+  return [link.commitment, link.hash, link.previous_hash, link.previous_trace_hash, link.trace_hmac].every(
+    ({ length }) => length === 32,
+  )
 }
 
 function hex(value: Buffer | string): string {

@@ -15,7 +15,16 @@ describe('digests', () => {
     expect(parseDigest(`sha256:${ABC}`).toString('hex')).toBe(ABC)
     expect(() => formatDigest(Buffer.alloc(31))).toThrow(RangeError)
   })
-  it.each(['', ABC, `sha256:${ABC.toUpperCase()}`, `sha256:${ABC}0`, `sha256:${ABC.slice(1)}`, `sha512:${ABC}`, ` sha256:${ABC}`, `sha256:${ABC}\n`])('refuses %j', (text) => {
+  it.each([
+    '',
+    ABC,
+    `sha256:${ABC.toUpperCase()}`,
+    `sha256:${ABC}0`,
+    `sha256:${ABC.slice(1)}`,
+    `sha512:${ABC}`,
+    ` sha256:${ABC}`,
+    `sha256:${ABC}\n`,
+  ])('refuses %j', (text) => {
     expect(() => parseDigest(text)).toThrow(expect.objectContaining({ code: 'STAMP_INVALID' }))
   })
 })

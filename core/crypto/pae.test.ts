@@ -16,7 +16,7 @@ describe('pae', () => {
       fc.property(fc.array(part, { maxLength: 6 }), (parts) => {
         const framed = pae(...parts)
         const found: Buffer[] = []
-        for (let at = 0; at < framed.length; ) {
+        for (let at = 0; at < framed.length;) {
           const length = Number(framed.readBigUInt64BE(at))
           found.push(framed.subarray(at + 8, at + 8 + length))
           at += 8 + length

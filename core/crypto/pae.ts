@@ -6,7 +6,8 @@ const LENGTH_BYTES = 8
  */
 export function pae(...parts: readonly (Uint8Array | string)[]): Buffer {
   let size = 0
-  for (const part of parts) size += LENGTH_BYTES + (typeof part === 'string' ? Buffer.byteLength(part) : part.byteLength)
+  for (const part of parts)
+    size += LENGTH_BYTES + (typeof part === 'string' ? Buffer.byteLength(part) : part.byteLength)
   const framed = Buffer.allocUnsafe(size)
   let at = 0
   for (const part of parts) {

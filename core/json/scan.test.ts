@@ -2,17 +2,22 @@ import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { scanStructure } from './scan.ts'
 
-const scan = (text: string, maxDepth?: number) => scanStructure(Buffer.from(text), maxDepth === undefined ? {} : { maxDepth })
+const scan = (text: string, maxDepth?: number) =>
+  scanStructure(Buffer.from(text), maxDepth === undefined ? {} : { maxDepth })
 
 describe('scanStructure', () => {
   it.each([
     { text: '{}', want: { kind: 'object', closeBrace: 1, isEmpty: true, members: 0, colons: 0, maxDepth: 1 } },
     { text: ' {\n} \n', want: { kind: 'object', closeBrace: 3, isEmpty: true, members: 0 } },
     { text: '{"a":1}', want: { kind: 'object', closeBrace: 6, isEmpty: false, members: 1, colons: 1, maxDepth: 1 } },
-    { text: '{"a" : {"b":[1,{"c":":"}]} , "d":"}"}\t', want: { kind: 'object', closeBrace: 36, members: 2, colons: 4, maxDepth: 4 } },
+    {
+      text: '{"a" : {"b":[1,{"c":":"}]} , "d":"}"}\t',
+      want: { kind: 'object', closeBrace: 36, members: 2, colons: 4, maxDepth: 4 },
+    },
     { text: '{"a":"\\"}","b":"\\\\"}', want: { members: 2, closeBrace: 19 } },
     { text: '[{"a":1},[[]]]', want: { kind: 'array', closeBrace: -1, isEmpty: false, colons: 1, maxDepth: 3 } },
     { text: '[]', want: { kind: 'array', maxDepth: 1 } },
+    { text: '{"a":["\\"]}","\\\\"],"b":[":"]}', want: { members: 2, colons: 2, closeBrace: 28 } },
     { text: ' "a\\"b" ', want: { kind: 'scalar', closeBrace: -1, maxDepth: 0 } },
     { text: '-1.5E+3', want: { kind: 'scalar' } },
     { text: 'null', want: { kind: 'scalar' } },
@@ -40,17 +45,64 @@ describe('scanStructure', () => {
   it('tells where they are', () => {
     const text = '{ "_compliance" : 1 , "a":2, "\\u005fcompliance":{"x":[]} }'
     const spans = scan(text).complianceSpans
-    expect(spans.map(({ nameStart, nameEnd, valueStart, valueEnd }) => [text.slice(nameStart, nameEnd), text.slice(valueStart, valueEnd)])).toEqual([
+    expect(
+      spans.map(({ nameStart, nameEnd, valueStart, valueEnd }) => [
+        text.slice(nameStart, nameEnd),
+        text.slice(valueStart, valueEnd),
+      ]),
+    ).toEqual([
       ['"_compliance"', '1'],
       ['"\\u005fcompliance"', '{"x":[]}'],
     ])
-    expect(spans.map(({ position, commaBefore }) => [position, commaBefore])).toEqual([[0, -1], [2, text.indexOf(', "\\u')]])
+    expect(spans.map(({ position, commaBefore }) => [position, commaBefore])).toEqual([
+      [0, -1],
+      [2, text.indexOf(', "\\u')],
+    ])
   })
 
   it.each([
-    '', ' ', '\ufeff{}', '{', '}', '{]', '[}', '[{]}', '{"a":1', '{"a":1}}', '{}{}', '{} x', '[] []', '"a', '"a\\"', '"a\\', '{"a', '{"a":"', '{"a":"b}', '{"a"}',
-    '{"a":}', '{"a":,}', '{,}', '{"a":1,}', '{"a":1 "b":2}', '{"a":1,,"b":2}', '{a:1}', "{'a':1}", '{"a"1}', '{"a"::1}', '{1:1}', '1 2', 'nul l', ']', ',', ':', '{"a":1]',
-    '{"\\x5fcompliance":1}', '{"_compliance\\u00":1}', '/**/{}', '{"a":1}//', '\u00a0{}',
+    '',
+    ' ',
+    '\ufeff{}',
+    '{',
+    '}',
+    '{]',
+    '[}',
+    '[{]}',
+    '{"a":1',
+    '{"a":1}}',
+    '{}{}',
+    '{} x',
+    '[] []',
+    '"a',
+    '"a\\"',
+    '"a\\',
+    '{"a',
+    '{"a":"',
+    '{"a":"b}',
+    '{"a"}',
+    '{"a":}',
+    '{"a":,}',
+    '{,}',
+    '{"a":1,}',
+    '{"a":1 "b":2}',
+    '{"a":1,,"b":2}',
+    '{a:1}',
+    "{'a':1}",
+    '{"a"1}',
+    '{"a"::1}',
+    '{1:1}',
+    '1 2',
+    'nul l',
+    ']',
+    ',',
+    ':',
+    '{"a":1]',
+    '{"\\x5fcompliance":1}',
+    '{"_compliance\\u00":1}',
+    '/**/{}',
+    '{"a":1}//',
+    '\u00a0{}',
   ])('refuses %j', (text) => {
     expect(() => scan(text)).toThrow(expect.objectContaining({ code: 'JSON_INVALID' }))
   })
@@ -101,7 +153,10 @@ describe('scanStructure', () => {
   })
 
   it('takes any bytes: a result or JSON_INVALID, and a result for whatever JSON.parse takes', () => {
-    const soup = fc.array(fc.constantFrom('{', '}', '[', ']', '"', ':', ',', '\\', '1', 'a', ' ', '"a"', '\\u005f', '\n'), { maxLength: 24 })
+    const soup = fc.array(
+      fc.constantFrom('{', '}', '[', ']', '"', ':', ',', '\\', '1', 'a', ' ', '"a"', '\\u005f', '\n'),
+      { maxLength: 24 },
+    )
     fc.assert(
       fc.property(soup, (parts) => {
         const text = parts.join('')

@@ -66,7 +66,8 @@ export type StructureScan = {
  */
 export function scanStructure(bytes: Uint8Array, options: { readonly maxDepth?: number } = {}): StructureScan {
   const maxDepth = options.maxDepth ?? DEFAULT_MAX_DEPTH
-  if (!(maxDepth >= 1 && maxDepth <= MAX_MAX_DEPTH)) throw new RangeError(`maxDepth is from 1 to ${MAX_MAX_DEPTH}, not ${maxDepth}`)
+  if (!(maxDepth >= 1 && maxDepth <= MAX_MAX_DEPTH))
+    throw new RangeError(`maxDepth is from 1 to ${MAX_MAX_DEPTH}, not ${maxDepth}`)
   if (!isUtf8(bytes)) throw invalid('the bytes are not UTF-8')
   return new Scanner(bytes, maxDepth).scan()
 }
@@ -234,7 +235,9 @@ class Scanner {
   }
 
   #unexpected(at: number, wanted: string): SignetError {
-    return at < this.#bytes.length ? invalid(`there is something else than ${wanted}`, at) : invalid('the input ends too early', at)
+    return at < this.#bytes.length
+      ? invalid(`there is something else than ${wanted}`, at)
+      : invalid('the input ends too early', at)
   }
 }
 
@@ -244,7 +247,14 @@ function isSpace(byte: number): boolean {
 
 /** What numbers and the three literals are written with. */
 function isScalarByte(byte: number): boolean {
-  return (byte >= 0x61 && byte <= 0x7a) || (byte >= 0x30 && byte <= 0x39) || byte === 0x2d || byte === 0x2e || byte === 0x2b || byte === 0x45
+  return (
+    (byte >= 0x61 && byte <= 0x7a) ||
+    (byte >= 0x30 && byte <= 0x39) ||
+    byte === 0x2d ||
+    byte === 0x2e ||
+    byte === 0x2b ||
+    byte === 0x45
+  )
 }
 
 function invalid(what: string, offset?: number): SignetError {

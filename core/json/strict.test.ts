@@ -20,13 +20,38 @@ describe('parseStrict', () => {
   })
 
   it.each([
-    '{"a":1,"a":1}', '{"a":1,"\\u0061":2}', '{"x":{"b":1,"c":2,"b":3}}', '[[{"a":{},"a":{}}]]', '{"__proto__":1,"__proto__":2}', '{"":1,"":2}', '{"_compliance":1,"\\u005fcompliance":2}',
+    '{"a":1,"a":1}',
+    '{"a":1,"\\u0061":2}',
+    '{"x":{"b":1,"c":2,"b":3}}',
+    '[[{"a":{},"a":{}}]]',
+    '{"__proto__":1,"__proto__":2}',
+    '{"":1,"":2}',
+    '{"_compliance":1,"\\u005fcompliance":2}',
     '{"a":{"b":1},"a":2}',
   ])('refuses a name twice: %s', (text) => {
-    expect(() => parse(text)).toThrow(expect.objectContaining({ code: 'JSON_INVALID', message: expect.stringContaining('twice') as string }))
+    expect(() => parse(text)).toThrow(
+      expect.objectContaining({ code: 'JSON_INVALID', message: expect.stringContaining('twice') as string }),
+    )
   })
 
-  it.each(['', '[1 2]', '[01]', '[1.]', '[.5]', '[+1]', '[NaN]', '[1,]', '{"a":tru}', '["\u0001"]', '["\\x"]', '[\'a\']', '[a]', '[1]x', '\ufeff1', '{"a":1}\u0000'])('refuses %j', (text) => {
+  it.each([
+    '',
+    '[1 2]',
+    '[01]',
+    '[1.]',
+    '[.5]',
+    '[+1]',
+    '[NaN]',
+    '[1,]',
+    '{"a":tru}',
+    '["\u0001"]',
+    '["\\x"]',
+    "['a']",
+    '[a]',
+    '[1]x',
+    '\ufeff1',
+    '{"a":1}\u0000',
+  ])('refuses %j', (text) => {
     expect(() => parse(text)).toThrow(expect.objectContaining({ code: 'JSON_INVALID' }))
   })
 

@@ -16,10 +16,14 @@ export function parseStrict(bytes: Uint8Array, options: { readonly maxDepth?: nu
   } catch (error) {
     // The error of V8 quotes the input: only its position may go on.
     const position = /position (\d+)/.exec(String(error))?.[1]
-    throw new SignetError('JSON_INVALID', `not JSON: the grammar of RFC 8259 is broken${position === undefined ? '' : ` (character ${position})`}`)
+    throw new SignetError(
+      'JSON_INVALID',
+      `not JSON: the grammar of RFC 8259 is broken${position === undefined ? '' : ` (character ${position})`}`,
+    )
   }
   // In valid JSON each member has one colon outside of strings, and JSON.parse keeps the last of equal names.
-  if (countMembers(value) !== colons) throw new SignetError('JSON_INVALID', 'not strict JSON: an object has a name twice')
+  if (countMembers(value) !== colons)
+    throw new SignetError('JSON_INVALID', 'not strict JSON: an object has a name twice')
   return value
 }
 

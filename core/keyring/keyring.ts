@@ -8,8 +8,17 @@ import { Keyring, type AckKey, type ChainKey, type StampKey } from './schema.ts'
 export type { Keyring } from './schema.ts'
 
 /** When a key may sign: from `notBefore`, before `notAfter`, before `revokedAt` (null: not revoked). All `TimestampUtc`. */
-export type KeyValidity = { readonly keyId: string; readonly notBefore: string; readonly notAfter: string; readonly revokedAt: string | null }
-export type ActiveStampKey = KeyValidity & { readonly producerId: string; readonly tenant: string; readonly secret: KeyObject }
+export type KeyValidity = {
+  readonly keyId: string
+  readonly notBefore: string
+  readonly notAfter: string
+  readonly revokedAt: string | null
+}
+export type ActiveStampKey = KeyValidity & {
+  readonly producerId: string
+  readonly tenant: string
+  readonly secret: KeyObject
+}
 export type ActiveChainKey = KeyValidity & { readonly secret: KeyObject }
 /** `privateKey` is null where the keyring can only verify. */
 export type ActiveAckKey = KeyValidity & { readonly publicKey: KeyObject; readonly privateKey: KeyObject | null }
@@ -48,11 +57,14 @@ function readKeyring(text: string): Keyring {
   }
   if (validator.Check(value)) return value
   const version = typeof value === 'object' && value !== null && 'version' in value ? value.version : undefined
-  if (version !== 1) throw new SignetError('KEYRING_INVALID', 'the keyring must be an object with `version` 1 and `keys`')
+  if (version !== 1)
+    throw new SignetError('KEYRING_INVALID', 'the keyring must be an object with `version` 1 and `keys`')
   const paths = [...new Set(validator.Errors(value).map(({ instancePath }) => instancePath || '/'))]
   // The deepest place is the one at fault: the union of key forms reports its every level.
   const place = paths.sort((a, b) => b.split('/').length - a.split('/').length)[0] ?? '/'
-  throw new SignetError('KEYRING_INVALID', `the keyring is not of the form of version 1 at ${place}`, { details: { path: place } })
+  throw new SignetError('KEYRING_INVALID', `the keyring is not of the form of version 1 at ${place}`, {
+    details: { path: place },
+  })
 }
 
 /** @throws SignetError KEYRING_INVALID as `parseKeyring` does for what a schema cannot say */
@@ -68,7 +80,12 @@ export function indexKeyring(keyring: Keyring): KeyIndex {
     const validity = readValidity(key, place)
     switch (key.use) {
       case 'stamp':
-        stampKeys.set(key.key_id, { ...validity, producerId: key.producer_id, tenant: key.tenant, secret: readSecret(key.secret, place) })
+        stampKeys.set(key.key_id, {
+          ...validity,
+          producerId: key.producer_id,
+          tenant: key.tenant,
+          secret: readSecret(key.secret, place),
+        })
         break
       case 'chain':
         chainKeys.set(key.key_id, { ...validity, secret: readSecret(key.secret, place) })
@@ -94,7 +111,11 @@ export function isValidAt(key: KeyValidity, timestamp: string): boolean {
   return key.notBefore <= timestamp && timestamp < key.notAfter && (key.revokedAt === null || timestamp < key.revokedAt)
 }
 
-function firstValid<K extends KeyValidity>(keys: ReadonlyMap<string, K>, at: Date, fits: (key: K) => boolean): K | undefined {
+function firstValid<K extends KeyValidity>(
+  keys: ReadonlyMap<string, K>,
+  at: Date,
+  fits: (key: K) => boolean,
+): K | undefined {
   const timestamp = at.toISOString()
   for (const key of keys.values()) if (isValidAt(key, timestamp) && fits(key)) return key
   return undefined
@@ -122,8 +143,11 @@ function readKeyPair(key: AckKey, place: string): { publicKey: KeyObject; privat
   )
   if (key.private_key === undefined) return { publicKey, privateKey: null }
   const bytes = readBase64Url(key.private_key, `${place}/private_key`)
-  const privateKey = readEd25519(`${place}/private_key`, () => createPrivateKey({ key: bytes, format: 'der', type: 'pkcs8' }))
-  if (!createPublicKey(privateKey).equals(publicKey)) throw invalid(place, 'must have a private_key that belongs to its public_key')
+  const privateKey = readEd25519(`${place}/private_key`, () =>
+    createPrivateKey({ key: bytes, format: 'der', type: 'pkcs8' }),
+  )
+  if (!createPublicKey(privateKey).equals(publicKey))
+    throw invalid(place, 'must have a private_key that belongs to its public_key')
   return { publicKey, privateKey }
 }
 

@@ -86,7 +86,6 @@ export const SELECTED_REQUEST_HEADERS = ['accept', 'user-agent', 'content-type',
 export const SELECTED_RESPONSE_HEADERS = ['content-disposition', 'content-language', 'cache-control'] as const
 
 export const SEVERITIES = ['low', 'medium', 'high', 'critical'] as const
-export type Severity = (typeof SEVERITIES)[number]
 
 /** A violation as a rule states it; the engine adds `rule`. */
 export const RuleViolation = Type.Object({

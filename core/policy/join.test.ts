@@ -23,7 +23,12 @@ function decided(id: string, decision: Partial<RuleDecision> = {}): RuleOutcome 
 
 const VIOLATION = { severity: 'high', message: 'no', remediation: { hint: 'do' }, frameworks: [] } as const
 
-function join(outcomes: RuleOutcome[], change: Partial<CompiledRule> = {}, modes: Record<string, RuleMode> = {}, channel: 'external' | 'internal' = 'external') {
+function join(
+  outcomes: RuleOutcome[],
+  change: Partial<CompiledRule> = {},
+  modes: Record<string, RuleMode> = {},
+  channel: 'external' | 'internal' = 'external',
+) {
   return joinOutcomes([rule('a', change), rule('b', change)], outcomes, channel, (r) => modes[r.id] ?? r.mode)
 }
 
@@ -31,7 +36,12 @@ describe('joinOutcomes', () => {
   test('joins by highest classification, union of regulations, strictest approval', () => {
     const joined = join([
       decided('a', { classification: 'confidential', regulations: ['SOX', 'NONE'], approval_status: 'approved' }),
-      decided('b', { classification: 'internal', regulations: ['GDPR'], approval_status: 'pending-approval', canonicalization: 'jcs' }),
+      decided('b', {
+        classification: 'internal',
+        regulations: ['GDPR'],
+        approval_status: 'pending-approval',
+        canonicalization: 'jcs',
+      }),
     ])
     expect(joined).toMatchObject({
       classification: 'confidential',
@@ -43,13 +53,27 @@ describe('joinOutcomes', () => {
   })
 
   test('says NONE, internal and draft where no rule says anything', () => {
-    expect(join([decided('a'), decided('b')])).toMatchObject({ regulations: ['NONE'], classification: 'internal', approvalStatus: 'draft' })
+    expect(join([decided('a'), decided('b')])).toMatchObject({
+      regulations: ['NONE'],
+      classification: 'internal',
+      approvalStatus: 'draft',
+    })
   })
 
   test.each([
     { name: 'no outcome', outcomes: [decided('a')], channel: 'external', wantViolations: 1 },
-    { name: 'undecidable, closed', outcomes: [decided('a'), { rule: 'b', undecidable: 'x' }], channel: 'external', wantViolations: 1 },
-    { name: 'undecidable, open', outcomes: [decided('a'), { rule: 'b', undecidable: 'x' }], channel: 'internal', wantViolations: 0 },
+    {
+      name: 'undecidable, closed',
+      outcomes: [decided('a'), { rule: 'b', undecidable: 'x' }],
+      channel: 'external',
+      wantViolations: 1,
+    },
+    {
+      name: 'undecidable, open',
+      outcomes: [decided('a'), { rule: 'b', undecidable: 'x' }],
+      channel: 'internal',
+      wantViolations: 0,
+    },
   ] as const)('$name', ({ outcomes, channel, wantViolations }) => {
     const joined = join([...outcomes], {}, {}, channel)
     expect(joined.violations).toHaveLength(wantViolations)
@@ -60,12 +84,22 @@ describe('joinOutcomes', () => {
     { mode: 'enforce', wantViolations: 1, wantShadow: 0, wantClass: 'restricted' },
     { mode: 'shadow', wantViolations: 0, wantShadow: 1, wantClass: 'public' },
     { mode: 'off', wantViolations: 0, wantShadow: 0, wantClass: 'public' },
-  ] as const)('a rule in $mode governs its own violations and obligations only', ({ mode, wantViolations, wantShadow, wantClass }) => {
-    const joined = join([decided('a', { classification: 'restricted', violations: [{ ...VIOLATION, frameworks: [] }] }), decided('b', { classification: 'public' })], {}, { a: mode })
-    expect(joined.violations).toHaveLength(wantViolations)
-    expect(joined.shadow).toHaveLength(wantShadow)
-    expect(joined.classification).toBe(wantClass)
-  })
+  ] as const)(
+    'a rule in $mode governs its own violations and obligations only',
+    ({ mode, wantViolations, wantShadow, wantClass }) => {
+      const joined = join(
+        [
+          decided('a', { classification: 'restricted', violations: [{ ...VIOLATION, frameworks: [] }] }),
+          decided('b', { classification: 'public' }),
+        ],
+        {},
+        { a: mode },
+      )
+      expect(joined.violations).toHaveLength(wantViolations)
+      expect(joined.shadow).toHaveLength(wantShadow)
+      expect(joined.classification).toBe(wantClass)
+    },
+  )
 
   test('an undecidable rule in shadow refuses nothing', () => {
     const joined = join([{ rule: 'a', undecidable: 'x' }, decided('b')], {}, { a: 'shadow' })
@@ -75,7 +109,10 @@ describe('joinOutcomes', () => {
   })
 
   test('names the rules that wait for an approval', () => {
-    const joined = join([decided('a', { approval_status: 'pending-approval', violations: [{ ...VIOLATION, frameworks: [] }] }), decided('b', { approval_status: 'pending-approval' })])
+    const joined = join([
+      decided('a', { approval_status: 'pending-approval', violations: [{ ...VIOLATION, frameworks: [] }] }),
+      decided('b', { approval_status: 'pending-approval' }),
+    ])
     expect(joined.approvalBlockedBy).toEqual(['a'])
   })
 })

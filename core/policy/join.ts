@@ -27,8 +27,12 @@ export type Judgement = {
 const UNSTATED_CLASSIFICATION: Classification = 'internal'
 const UNSTATED_APPROVAL: ApprovalStatus = 'draft'
 /** From lax to strict. */
-const APPROVAL_STRICTNESS: readonly ApprovalStatus[] = ['approved', 'pending-approval', 'draft', 'rejected'] satisfies
-  readonly (typeof APPROVAL_STATUSES)[number][]
+const APPROVAL_STRICTNESS: readonly ApprovalStatus[] = [
+  'approved',
+  'pending-approval',
+  'draft',
+  'rejected',
+] satisfies readonly (typeof APPROVAL_STATUSES)[number][]
 
 function stricter<T extends string>(order: readonly T[], a: T | undefined, b: T | undefined): T | undefined {
   if (a === undefined) return b

@@ -28,7 +28,7 @@ export type CompiledRule = Type.Static<typeof CompiledRule>
 /** A separately compiled wasm module: the platform's rules (`root`) or one namespace's own. */
 export const CompiledModule = Type.Object({
   scope: Type.Union([Type.Literal('root'), Type.String({ pattern: '^namespace/[a-z0-9-]{1,63}$' })]),
-  /** Path in the bundle, `/root.wasm`. */
+  /** Path in the bundle, `/root/policy.wasm`: OPA takes wasm under that name only. */
   path: Type.String(),
   /** Entrypoint that evaluates every rule of the module at once: an object from rule id to decision. */
   aggregate: Type.String(),

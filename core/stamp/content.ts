@@ -25,7 +25,11 @@ export function findStamps(content: Uint8Array, beside: StampsBeside = {}): Foun
   if (beside.header !== undefined) {
     const { hash, stampBytes } = parseStampHeader(beside.header)
     if (stampBytes !== undefined) stamps.push(stampBytes)
-    else if (embedded === null) throw new SignetError('STAMP_MISSING', 'the Compliance-Stamp header is a hash alone, and the content carries no stamp')
+    else if (embedded === null)
+      throw new SignetError(
+        'STAMP_MISSING',
+        'the Compliance-Stamp header is a hash alone, and the content carries no stamp',
+      )
     else if (digestText(embedded.stampBytes) !== hash) {
       throw new SignetError('STAMP_INVALID', 'the Compliance-Stamp header has another hash than the embedded stamp', {
         details: { stated: hash, found: digestText(embedded.stampBytes) },

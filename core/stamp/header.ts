@@ -4,7 +4,8 @@ import { SignetError } from '../error/signet-error.ts'
 /** An RFC 9651 item: the hash as a token. */
 const HASH = /^(sha256:[0-9a-f]{64})/
 /** A parameter: `;`, spaces, a key, and a value that is a string, a token, a number, a boolean, or left out. */
-const PARAMETER = /; *([a-z*][a-z0-9_.*-]*)(?:=("(?:[ !#-[\]-~]|\\["\\])*"|[A-Za-z*][!#$%&'*+.^_`|~0-9A-Za-z:/-]*|-?[0-9]{1,15}(?:\.[0-9]{1,3})?|\?[01]))?/y
+const PARAMETER =
+  /; *([a-z*][a-z0-9_.*-]*)(?:=("(?:[ !#-[\]-~]|\\["\\])*"|[A-Za-z*][!#$%&'*+.^_`|~0-9A-Za-z:/-]*|-?[0-9]{1,15}(?:\.[0-9]{1,3})?|\?[01]))?/y
 const BASE64URL = /^[A-Za-z0-9_-]+$/
 
 /** The value of `Compliance-Stamp`: `sha256:…`, and with a stamp `sha256:…; stamp="BASE64URL"` (no padding) of its JCS bytes. */
@@ -38,7 +39,8 @@ export function parseStampHeader(value: string): { hash: string; stampBytes?: Bu
 function readStamp(quoted: string | undefined): Buffer {
   const text = quoted?.startsWith('"') === true ? quoted.slice(1, -1) : ''
   const bytes = Buffer.from(text, 'base64url')
-  if (!BASE64URL.test(text) || bytes.toString('base64url') !== text) throw invalid('has a `stamp` that is no string of base64url without padding')
+  if (!BASE64URL.test(text) || bytes.toString('base64url') !== text)
+    throw invalid('has a `stamp` that is no string of base64url without padding')
   return bytes
 }
 

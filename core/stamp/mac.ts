@@ -12,7 +12,12 @@ export function macMatches(stamp: Stamp, secret: KeyObject): boolean {
   const { mac, ...integrity } = stamp.integrity
   const wanted = createHmac('sha256', secret)
     .update(
-      pae(SIGNET_CONTEXT, STAMP_PAYLOAD_TYPE, parseDigest(integrity.payload_digest), canonicalize({ ...stamp, integrity })),
+      pae(
+        SIGNET_CONTEXT,
+        STAMP_PAYLOAD_TYPE,
+        parseDigest(integrity.payload_digest),
+        canonicalize({ ...stamp, integrity }),
+      ),
     )
     .digest()
   return timingSafeEqual(wanted, Buffer.from(mac, 'hex'))

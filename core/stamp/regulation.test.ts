@@ -2,7 +2,9 @@ import { expect, it } from 'vitest'
 import { isRegulationCode, NO_REGULATION, regulationList, REGULATIONS } from './regulation.ts'
 
 it('ships codes of the form that a stamp takes', () => {
-  expect(Object.keys(REGULATIONS)).toEqual(expect.arrayContaining(['SOX', 'GDPR', 'FINRA', 'CCPA', 'PCI-DSS', 'HIPAA', 'NONE']))
+  expect(Object.keys(REGULATIONS)).toEqual(
+    expect.arrayContaining(['SOX', 'GDPR', 'FINRA', 'CCPA', 'PCI-DSS', 'HIPAA', 'NONE']),
+  )
   for (const code of Object.keys(REGULATIONS)) expect(isRegulationCode(code)).toBe(true)
 })
 it.each([

@@ -76,6 +76,5 @@ export const Stamp = Type.Object(
 
 export type Stamp = Type.Static<typeof Stamp>
 export type StampSubject = Type.Static<typeof Subject>
-export type StampLineage = Type.Static<typeof DataLineage>
 /** What an issuer decides; `integrity` is added by signing. */
 export type StampClaims = Omit<Stamp, 'integrity'>

@@ -31,14 +31,19 @@ describe('signStamp', () => {
   })
 
   it('holds for claims with members that nobody knows, wherever they sort', () => {
-    const name = fc.oneof(fc.string({ unit: 'binary' }), fc.constantFrom('__proto__', 'integrit', 'integritz', 'mac', 'integrity.mac', 'constructor'))
+    const name = fc.oneof(
+      fc.string({ unit: 'binary' }),
+      fc.constantFrom('__proto__', 'integrit', 'integritz', 'mac', 'integrity.mac', 'constructor'),
+    )
     fc.assert(
       fc.property(fc.dictionary(name, fc.jsonValue({ stringUnit: 'binary' })), (extra) => {
         delete extra['integrity']
         const claims = { ...extra, ...CLAIMS } as StampClaims
         const signed = stampOf('{}', { claims })
         expect(signed.jcs).toBe(canonicalize(signed.stamp))
-        expect(verifyStamp({ stampBytes: Buffer.from(signed.jcs), payload: Buffer.from('{}'), keyring: KEYS }).hash).toBe(signed.hash)
+        expect(
+          verifyStamp({ stampBytes: Buffer.from(signed.jcs), payload: Buffer.from('{}'), keyring: KEYS }).hash,
+        ).toBe(signed.hash)
       }),
     )
   })
@@ -54,15 +59,37 @@ describe('signStamp', () => {
     { what: "another producer's key", keyId: 'billing-2026', claims: CLAIMS, wantCode: 'STAMP_KEY_INVALID' },
     { what: "another tenant's key", keyId: 'globex-2026', claims: CLAIMS, wantCode: 'STAMP_KEY_INVALID' },
     { what: 'a revoked key', keyId: 'reports-revoked', claims: CLAIMS, wantCode: 'STAMP_KEY_INVALID' },
-    { what: 'a time past the key', keyId: 'reports-2026', claims: { ...CLAIMS, timestamp_utc: '2027-01-01T00:00:00.000Z' }, wantCode: 'STAMP_KEY_INVALID' },
-    { what: 'no regulation', keyId: 'reports-2026', claims: { ...CLAIMS, regulatory_compliance: [] }, wantCode: 'STAMP_INVALID' },
-    { what: 'a lower-case method', keyId: 'reports-2026', claims: { ...CLAIMS, subject: { ...CLAIMS.subject, method: 'get' } }, wantCode: 'STAMP_INVALID' },
-    { what: 'a lone surrogate', keyId: 'reports-2026', claims: { ...CLAIMS, subject: { ...CLAIMS.subject, media_type: '\ud800' } }, wantCode: 'CANONICAL_VALUE_INVALID' },
+    {
+      what: 'a time past the key',
+      keyId: 'reports-2026',
+      claims: { ...CLAIMS, timestamp_utc: '2027-01-01T00:00:00.000Z' },
+      wantCode: 'STAMP_KEY_INVALID',
+    },
+    {
+      what: 'no regulation',
+      keyId: 'reports-2026',
+      claims: { ...CLAIMS, regulatory_compliance: [] },
+      wantCode: 'STAMP_INVALID',
+    },
+    {
+      what: 'a lower-case method',
+      keyId: 'reports-2026',
+      claims: { ...CLAIMS, subject: { ...CLAIMS.subject, method: 'get' } },
+      wantCode: 'STAMP_INVALID',
+    },
+    {
+      what: 'a lone surrogate',
+      keyId: 'reports-2026',
+      claims: { ...CLAIMS, subject: { ...CLAIMS.subject, media_type: '\ud800' } },
+      wantCode: 'CANONICAL_VALUE_INVALID',
+    },
   ])('refuses $what', ({ keyId, claims, wantCode }) => {
     expect(() => stampOf('{}', { keyId, claims })).toThrow(expect.objectContaining({ code: wantCode }))
   })
 
   it('signs with a revoked key for a time before its revocation', () => {
-    expect(() => stampOf('{}', { keyId: 'reports-revoked', claims: { ...CLAIMS, timestamp_utc: '2026-05-31T23:59:59.999Z' } })).not.toThrow()
+    expect(() =>
+      stampOf('{}', { keyId: 'reports-revoked', claims: { ...CLAIMS, timestamp_utc: '2026-05-31T23:59:59.999Z' } }),
+    ).not.toThrow()
   })
 })

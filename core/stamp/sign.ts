@@ -37,7 +37,10 @@ export function signStamp(toSign: StampToSign): SignedStamp {
     throw new SignetError('STAMP_INVALID', `the claims to stamp at ${path}: ${allowed}`, { details: { path, allowed } })
   }
   if (claims.data_lineage.producer_id !== key.producerId || claims.subject.tenant !== key.tenant) {
-    throw new SignetError('STAMP_KEY_INVALID', `key «${key.keyId}» signs for producer «${key.producerId}» and tenant «${key.tenant}» only`)
+    throw new SignetError(
+      'STAMP_KEY_INVALID',
+      `key «${key.keyId}» signs for producer «${key.producerId}» and tenant «${key.tenant}» only`,
+    )
   }
   if (!isValidAt(key, claims.timestamp_utc)) {
     throw new SignetError('STAMP_KEY_INVALID', `key «${key.keyId}» is not valid at ${claims.timestamp_utc}`)
@@ -56,7 +59,8 @@ export function signStamp(toSign: StampToSign): SignedStamp {
     .digest('hex')
 
   // `mac` sorts between `key_id` and `payload_digest`: it goes in before the tail of `integrity`, whose length is known.
-  const tailLength = `,"payload_digest":"${integrity.payload_digest}","payload_length":${integrity.payload_length}}`.length
+  const tailLength = `,"payload_digest":"${integrity.payload_digest}","payload_length":${integrity.payload_length}}`
+    .length
   const macAt = integrityEnd - tailLength
   const jcs = `${text.slice(0, macAt)},"mac":"${mac}"${text.slice(macAt)}`
   return { stamp: { ...claims, integrity: { ...integrity, mac } }, jcs, hash: digestText(jcs) }

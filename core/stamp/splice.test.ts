@@ -10,7 +10,16 @@ const embed = (payload: string, stamp = STAMP): Buffer => {
   const { closeBrace, isEmpty } = scanStructure(bytes)
   return embedStamp(bytes, closeBrace, isEmpty, stamp)
 }
-const PAYLOADS = ['{}', '{ }', ' {\n}\n', '{"a":1}', '{"a":1 }\r\n', '{"a":{"_compliance":{}},"b":[{"_compliance":1}]}', '{"b":"}","c":"\\"}"}', '{"ü":"€"}  ']
+const PAYLOADS = [
+  '{}',
+  '{ }',
+  ' {\n}\n',
+  '{"a":1}',
+  '{"a":1 }\r\n',
+  '{"a":{"_compliance":{}},"b":[{"_compliance":1}]}',
+  '{"b":"}","c":"\\"}"}',
+  '{"ü":"€"}  ',
+]
 
 describe('embedStamp', () => {
   it.each([
@@ -28,9 +37,12 @@ describe('extractStamp', () => {
     expect(found?.stampBytes.toString()).toBe(STAMP)
   })
 
-  it.each(['{"a":1}', '{}', '[{"_compliance":{}}]', '"_compliance"', '{"a":{"_compliance":{}}}'])('finds none in %s', (text) => {
-    expect(extractStamp(Buffer.from(text))).toBeNull()
-  })
+  it.each(['{"a":1}', '{}', '[{"_compliance":{}}]', '"_compliance"', '{"a":{"_compliance":{}}}'])(
+    'finds none in %s',
+    (text) => {
+      expect(extractStamp(Buffer.from(text))).toBeNull()
+    },
+  )
 
   it.each([
     { what: 'twice', text: '{"_compliance":{},"_compliance":{}}' },
@@ -54,20 +66,32 @@ describe('extractStamp', () => {
     expect(() => extractStamp(Buffer.from(text))).toThrow(expect.objectContaining({ code: 'STAMP_INVALID' }))
   })
 
+  it('says that it is there more than once', () => {
+    expect(() => extractStamp(Buffer.from('{"_compliance":{},"\\u005fcompliance":{}}'))).toThrow(/more than once/)
+  })
+
   it.each(['', '{', '{"_compliance":{}', '{"_compliance":{}}}', '\ufeff{}'])('refuses %j as no JSON', (text) => {
     expect(() => extractStamp(Buffer.from(text))).toThrow(expect.objectContaining({ code: 'JSON_INVALID' }))
   })
 
   it('undoes embedStamp for any object', () => {
     fc.assert(
-      fc.property(fc.dictionary(fc.string({ unit: 'binary' }), fc.jsonValue()), fc.constantFrom(undefined, 2, '\t'), fc.constantFrom('', ' ', '\n'), (object, space, around) => {
-        delete object['_compliance']
-        const payload = around + JSON.stringify(object, null, space) + around
-        const stamped = embed(payload)
-        expect(extractStamp(stamped)?.payload.toString()).toBe(payload)
-        expect(stripComplianceMembers(stamped).toString()).toBe(payload)
-        expect(JSON.parse(stamped.toString())).toEqual({ ...(JSON.parse(payload) as object), _compliance: JSON.parse(STAMP) as unknown })
-      }),
+      fc.property(
+        fc.dictionary(fc.string({ unit: 'binary' }), fc.jsonValue()),
+        fc.constantFrom(undefined, 2, '\t'),
+        fc.constantFrom('', ' ', '\n'),
+        (object, space, around) => {
+          delete object['_compliance']
+          const payload = around + JSON.stringify(object, null, space) + around
+          const stamped = embed(payload)
+          expect(extractStamp(stamped)?.payload.toString()).toBe(payload)
+          expect(stripComplianceMembers(stamped).toString()).toBe(payload)
+          expect(JSON.parse(stamped.toString())).toEqual({
+            ...(JSON.parse(payload) as object),
+            _compliance: JSON.parse(STAMP) as unknown,
+          })
+        },
+      ),
     )
   })
 })
@@ -84,7 +108,10 @@ describe('stripComplianceMembers', () => {
     { text: '{"a":2 , "_compliance":1 }', want: '{"a":2  }' },
     { text: '{"a":1,"_compliance":{"x":","},"b":2}', want: '{"a":1,"b":2}' },
     { text: '{"_compliance":1,"\\u005fcompliance":2}', want: '{}' },
-    { text: '{"_compliance":1,"\\u005fcompliance":2,"a":3,"_compliance":4,"_compliance":5,"b":6,"_compliance":7}', want: '{"a":3,"b":6}' },
+    {
+      text: '{"_compliance":1,"\\u005fcompliance":2,"a":3,"_compliance":4,"_compliance":5,"b":6,"_compliance":7}',
+      want: '{"a":3,"b":6}',
+    },
     { text: '{"a":{"_compliance":1}}', want: '{"a":{"_compliance":1}}' },
   ])('makes $text $want', ({ text, want }) => expect(stripComplianceMembers(Buffer.from(text)).toString()).toBe(want))
 
@@ -92,13 +119,19 @@ describe('stripComplianceMembers', () => {
     const name = fc.constantFrom('_compliance', '\\u005fcompliance', 'a', 'b', 'c')
     const gap = fc.constantFrom('', ' ', '\n')
     fc.assert(
-      fc.property(fc.array(fc.tuple(name, fc.constantFrom('1', '{"x":[","]}', '"}"')), { maxLength: 8 }), gap, gap, (members, before, behind) => {
-        const write = (list: typeof members) => `{${list.map(([n, v]) => `${before}"${n}"${behind}:${before}${v}${behind}`).join(',')}}`
-        const stripped = stripComplianceMembers(Buffer.from(write(members))).toString()
-        const kept = members.filter(([n]) => !n.endsWith('compliance'))
-        expect(JSON.parse(stripped)).toEqual(JSON.parse(write(kept)))
-        expect(stripped.replace(/\s/g, '')).toBe(write(kept).replace(/\s/g, ''))
-      }),
+      fc.property(
+        fc.array(fc.tuple(name, fc.constantFrom('1', '{"x":[","]}', '"}"')), { maxLength: 8 }),
+        gap,
+        gap,
+        (members, before, behind) => {
+          const write = (list: typeof members) =>
+            `{${list.map(([n, v]) => `${before}"${n}"${behind}:${before}${v}${behind}`).join(',')}}`
+          const stripped = stripComplianceMembers(Buffer.from(write(members))).toString()
+          const kept = members.filter(([n]) => !n.endsWith('compliance'))
+          expect(JSON.parse(stripped)).toEqual(JSON.parse(write(kept)))
+          expect(stripped.replace(/\s/g, '')).toBe(write(kept).replace(/\s/g, ''))
+        },
+      ),
     )
   })
 

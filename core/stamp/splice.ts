@@ -35,7 +35,8 @@ export function extractStamp(bytes: Uint8Array): { payload: Buffer; stampBytes: 
   if (span === undefined) return null
   if (second !== undefined) throw notOurs('is there more than once')
   const { nameStart, valueStart, valueEnd } = span
-  if (body.toString('latin1', nameStart, valueStart) !== MEMBER) throw notOurs('has its name or colon written in another way')
+  if (body.toString('latin1', nameStart, valueStart) !== MEMBER)
+    throw notOurs('has its name or colon written in another way')
   if (valueEnd !== closeBrace) throw notOurs('is not the last member, directly before the closing brace')
   const cutFrom = span.position === 0 ? nameStart : nameStart - 1
   if (span.position > 0 && body[cutFrom] !== COMMA) throw notOurs('does not directly follow its comma')
@@ -77,5 +78,8 @@ function assertCanonical(stampBytes: Buffer): void {
 }
 
 function notOurs(what: string): SignetError {
-  return new SignetError('STAMP_INVALID', `the top-level member \`_compliance\` ${what}; only what Signet embeds is a stamp`)
+  return new SignetError(
+    'STAMP_INVALID',
+    `the top-level member \`_compliance\` ${what}; only what Signet embeds is a stamp`,
+  )
 }

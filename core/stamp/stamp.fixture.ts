@@ -63,5 +63,11 @@ export function stampOf(
   const { digest, length } = canonicalization === 'bytes' ? bytesPayload(bytes) : digestPayload(bytes, canonicalization)
   const key = KEYS.stampKey(options.keyId ?? 'reports-2026')
   if (key === undefined) throw new Error('no such key in the fixture')
-  return signStamp({ claims: options.claims ?? CLAIMS, canonicalization, payloadDigest: digest, payloadLength: length, key })
+  return signStamp({
+    claims: options.claims ?? CLAIMS,
+    canonicalization,
+    payloadDigest: digest,
+    payloadLength: length,
+    key,
+  })
 }

@@ -53,7 +53,9 @@ export function verifyStamp(toVerify: StampToVerify): VerifiedStamp {
     })
   }
   if (!macMatches(stamp, key.secret)) {
-    throw new SignetError('STAMP_MAC_MISMATCH', `the stamp was changed, or not made with key «${key.keyId}»`, { details: { key_id: key.keyId } })
+    throw new SignetError('STAMP_MAC_MISMATCH', `the stamp was changed, or not made with key «${key.keyId}»`, {
+      details: { key_id: key.keyId },
+    })
   }
   checkKeyFits(stamp, key)
   checkPayload(stamp, toVerify.payload)
@@ -66,7 +68,8 @@ export function verifyStamp(toVerify: StampToVerify): VerifiedStamp {
  * @throws SignetError STAMP_INVALID when the bytes are not the canonical form of a stamp of schema v1
  */
 export function readStamp(stampBytes: Uint8Array): Stamp {
-  if (stampBytes.byteLength > MAX_STAMP_BYTES) throw new SignetError('STAMP_INVALID', `a stamp has ${MAX_STAMP_BYTES} bytes at most`)
+  if (stampBytes.byteLength > MAX_STAMP_BYTES)
+    throw new SignetError('STAMP_INVALID', `a stamp has ${MAX_STAMP_BYTES} bytes at most`)
   let value: unknown
   let canonical: Buffer
   try {
@@ -75,13 +78,16 @@ export function readStamp(stampBytes: Uint8Array): Stamp {
   } catch (cause) {
     throw new SignetError('STAMP_INVALID', 'the stamp is not strict JSON', { cause })
   }
-  if (!canonical.equals(stampBytes)) throw new SignetError('STAMP_INVALID', 'the stamp is not in canonical form (RFC 8785)')
+  if (!canonical.equals(stampBytes))
+    throw new SignetError('STAMP_INVALID', 'the stamp is not in canonical form (RFC 8785)')
   if (!validator.Check(value)) {
     const { path, allowed } = firstFault(validator.Errors(value))
     throw new SignetError('STAMP_INVALID', `the stamp at ${path}: ${allowed}`, { details: { path, allowed } })
   }
   if (!isRealTimestamp(value.timestamp_utc)) {
-    throw new SignetError('STAMP_INVALID', 'the stamp at /timestamp_utc: must be a time that exists', { details: { path: '/timestamp_utc' } })
+    throw new SignetError('STAMP_INVALID', 'the stamp at /timestamp_utc: must be a time that exists', {
+      details: { path: '/timestamp_utc' },
+    })
   }
   return value
 }
@@ -97,12 +103,16 @@ function checkKeyFits(stamp: Stamp, key: ActiveStampKey): void {
     )
   }
   if (!isValidAt(key, stamp.timestamp_utc)) {
-    throw new SignetError('STAMP_KEY_INVALID', `key «${keyId}» was not valid, or was revoked, at ${stamp.timestamp_utc}`, {
-      details: {
-        key: { not_before: key.notBefore, not_after: key.notAfter, revoked_at: key.revokedAt },
-        stamp: { timestamp_utc: stamp.timestamp_utc },
+    throw new SignetError(
+      'STAMP_KEY_INVALID',
+      `key «${keyId}» was not valid, or was revoked, at ${stamp.timestamp_utc}`,
+      {
+        details: {
+          key: { not_before: key.notBefore, not_after: key.notAfter, revoked_at: key.revokedAt },
+          stamp: { timestamp_utc: stamp.timestamp_utc },
+        },
       },
-    })
+    )
   }
 }
 
@@ -114,7 +124,10 @@ function checkPayload(stamp: Stamp, payload: Uint8Array | PayloadDigest): void {
     found = payload instanceof Uint8Array ? digestPayload(payload, canonicalization) : payload
   } catch (cause) {
     // `jcs` only: it has no canonical form, so it cannot be what was stamped.
-    throw new SignetError('STAMP_PAYLOAD_MISMATCH', 'the payload has no canonical form, which its stamp is over', { cause, details: { stamped } })
+    throw new SignetError('STAMP_PAYLOAD_MISMATCH', 'the payload has no canonical form, which its stamp is over', {
+      cause,
+      details: { stamped },
+    })
   }
   if (found.length === payload_length && timingSafeEqual(found.digest, parseDigest(payload_digest))) return
   throw new SignetError(
@@ -130,7 +143,8 @@ function checkSubject(subject: StampSubject, expected: NonNullable<StampToVerify
     (name) => expected[name] !== undefined && expected[name] !== subject[name],
   )
   if (different.length > 0) {
-    const pick = (from: NonNullable<StampToVerify['expected']>) => Object.fromEntries(different.map((name) => [name, from[name]]))
+    const pick = (from: NonNullable<StampToVerify['expected']>) =>
+      Object.fromEntries(different.map((name) => [name, from[name]]))
     throw new SignetError(
       'STAMP_SUBJECT_MISMATCH',
       `the stamp belongs to another response: ${different.map((name) => `${name} is «${subject[name]}», expected «${expected[name]}»`).join('; ')}`,

@@ -1,9 +1,11 @@
 import { holdsLetter } from './alphabet.ts'
-import { LABEL, financialField, labelOf } from './label.ts'
-import type { TextScanner } from './text.ts'
+import { LABEL, NUMBERED, financialField, labelOf } from './label.ts'
+import { MIN_DIGITS, type TextScanner } from './text.ts'
 import type { Tally } from './tally.ts'
 
 const MAX_COLUMNS = 4096
+/** Ends a field. */
+const END = 255
 const QUOTE = 0x22
 const LINE_FEED = 0x0a
 const CARRIAGE_RETURN = 0x0d
@@ -17,6 +19,12 @@ const DELIMITERS = Buffer.from(',;\t|')
 export function scanDelimited(bytes: Buffer, tally: Tally, text: TextScanner): void {
   const end = bytes.length
   const delimiter = delimiterOf(bytes)
+  const weights = new Uint8Array(256)
+  for (let byte = 0x30; byte <= 0x39; byte++) weights[byte] = 1
+  weights[0x40] = MIN_DIGITS
+  weights[delimiter] = END
+  weights[LINE_FEED] = END
+  weights[CARRIAGE_RETURN] = END
   const labels: number[] = []
   let isHeader = true
   let column = 0
@@ -24,8 +32,17 @@ export function scanDelimited(bytes: Buffer, tally: Tally, text: TextScanner): v
   let isPerson = false
   for (let i = 0; i < end;) {
     const field = i
-    if (bytes[i] === QUOTE) i = endOfQuoted(bytes, i + 1, end)
-    while (i < end && bytes[i] !== delimiter && bytes[i] !== LINE_FEED && bytes[i] !== CARRIAGE_RETURN) i++
+    // Of the field: how many digits, an `@` counting as enough of them to look.
+    let digits = 0
+    if (bytes[i] === QUOTE) {
+      i = endOfQuoted(bytes, i + 1, end)
+      digits = MIN_DIGITS
+    }
+    for (; i < end; i++) {
+      const weight = weights[bytes[i]!]!
+      if (weight === END) break
+      digits += weight
+    }
     if (isHeader) {
       const label = labelOf(bytes, field, i)
       noteField(tally, label)
@@ -38,7 +55,7 @@ export function scanDelimited(bytes: Buffer, tally: Tally, text: TextScanner): v
       const isName = (label & LABEL.PERSON_NAME) !== 0 || (column === plainName && isPerson)
       if (isName && holdsLetter(bytes, field, i)) tally.person_name++
       if (column === 0) noteField(tally, labelOf(bytes, field, i))
-      text.scan(bytes, field, i, label)
+      if (digits >= MIN_DIGITS || (label & NUMBERED) !== 0) text.scan(bytes, field, i, label)
     }
     if (i < end && bytes[i] === delimiter) column++
     else {

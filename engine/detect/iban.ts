@@ -16,7 +16,8 @@ function countryIndex(first: number, second: number): number {
 
 /**
  * The end of the IBAN (ISO 13616: country, two check digits, the country's length, mod 97-10 of ISO 7064) whose check digits
- * begin at `at`, or -1. Upper or lower case, written together or in groups with single spaces or hyphens.
+ * begin at `at`, or -1. Upper or lower case, written together or in groups of four (or eight)
+ * with single spaces or hyphens: any other grouping finds «is404 flag for unmatched paths».
  */
 export function endOfIban(bytes: Uint8Array, start: number, at: number, end: number): number {
   const country = at - 2
@@ -33,7 +34,7 @@ export function endOfIban(bytes: Uint8Array, start: number, at: number, end: num
     const byte = bytes[i]!
     if (isDigit(byte)) rest = (rest * 10 + byte - DIGIT_0) % 97
     else if (isLetter(byte)) rest = (rest * 100 + (byte | 0x20) - 0x57) % 97
-    else if ((byte === SPACE || byte === HYPHEN) && isAlphanumeric(bytes[i - 1]!)) continue
+    else if ((byte === SPACE || byte === HYPHEN) && seen % 4 === 0 && isAlphanumeric(bytes[i - 1]!)) continue
     else return -1
     seen++
   }

@@ -1,5 +1,6 @@
 import { holdsLetter, isDigit } from './alphabet.ts'
 import { HASH_SEED, LABEL, NUMBERED, financialField, hashByte, labelOf, labelOfHashed } from './label.ts'
+import { ESCAPED, decodeEscapes, hexAt } from './json-escapes.ts'
 import { MIN_DIGITS, type TextScanner } from './text.ts'
 import type { Tally } from './tally.ts'
 
@@ -19,12 +20,7 @@ CLASS[0x40] = AT
 CLASS[0x22] = QUOTE
 CLASS[0x5c] = BACKSLASH
 
-/** What `\x` stands for; 0 for none. `\u` is apart. */
-const ESCAPED = new Uint8Array(256)
-for (const [written, meant] of ['""', '\\\\', '//', 'b\b', 'f\f', 'n\n', 'r\r', 't\t']) {
-  ESCAPED[written!.charCodeAt(0)] = meant!.charCodeAt(0)
-}
-
+const AT_SIGN = 1 << 24
 const HOLDS_PLAIN_NAME = 1
 const IS_PERSON = 2
 
@@ -39,7 +35,7 @@ export class JsonScanner {
   readonly #bytes: Buffer
   readonly #tally: Tally
   readonly #text: TextScanner
-  /** Of the string read last: digits in it, and whether it has an escape. An `@` counts as enough digits to look. */
+  /** Of the string read last: digits in it, and whether it has an escape. An `@` counts as more digits than any string has. */
   #digits = 0
   #escaped = false
   #scratch: Buffer | null = null
@@ -167,7 +163,8 @@ export class JsonScanner {
       at = 0
       end = bytes.length
     }
-    if (this.#escaped || this.#digits >= MIN_DIGITS || (label & NUMBERED) !== 0) this.#text.scan(bytes, at, end, label)
+    const isWorthIt = this.#escaped || (this.#digits >= MIN_DIGITS && !isTime(bytes, at, end, this.#digits))
+    if (isWorthIt || (label & NUMBERED) !== 0) this.#text.scan(bytes, at, end, label)
     if ((label & (LABEL.PERSON_NAME | LABEL.PLAIN_NAME)) === 0 || !holdsLetter(bytes, at, end)) return false
     if ((label & LABEL.PERSON_NAME) === 0) return true
     this.#tally.person_name++
@@ -186,7 +183,7 @@ export class JsonScanner {
       else if (kind === QUOTE) {
         this.#digits = digits
         return i
-      } else if (kind === AT) digits += MIN_DIGITS
+      } else if (kind === AT) digits += AT_SIGN
       else if (kind === CONTROL) return -1
       else {
         this.#escaped = true
@@ -243,46 +240,19 @@ export class JsonScanner {
   }
 }
 
-/**
- * Writes `bytes[start, end)` into `target` with JSON's escapes decoded, `\uXXXX` as UTF-8; a backslash that begins none stays.
- * Never longer than what was read. Returns the length.
- */
-export function decodeEscapes(bytes: Uint8Array, start: number, end: number, target: Buffer): number {
-  let to = 0
-  for (let i = start; i < end; i++) {
-    const byte = bytes[i]!
-    const written = i + 1 < end ? bytes[i + 1]! : 0
-    if (byte !== 0x5c) target[to++] = byte
-    else if (written === 0x75 && i + 6 <= end && hexAt(bytes, i + 2) !== -1) {
-      let code = hexAt(bytes, i + 2)
-      i += 5
-      if (code >= 0xd800 && code <= 0xdbff && i + 7 <= end && bytes[i + 1] === 0x5c && bytes[i + 2] === 0x75) {
-        const low = hexAt(bytes, i + 3)
-        if (low >= 0xdc00 && low <= 0xdfff) {
-          code = 0x10000 + ((code - 0xd800) << 10) + (low - 0xdc00)
-          i += 6
-        }
-      }
-      to += target.write(String.fromCodePoint(code), to, 'utf8')
-    } else if (written !== 0 && ESCAPED[written] !== 0) {
-      target[to++] = ESCAPED[written]!
-      i++
-    } else target[to++] = byte
-  }
-  return to
-}
-
-/** The value of four hex digits at `at`, or -1. */
-function hexAt(bytes: Uint8Array, at: number): number {
-  let value = 0
-  for (let i = at; i < at + 4; i++) {
-    const byte = i < bytes.length ? bytes[i]! : 0
-    const lower = byte | 0x20
-    if (byte >= 0x30 && byte <= 0x39) value = value * 16 + byte - 0x30
-    else if (lower >= 0x61 && lower <= 0x66) value = value * 16 + lower - 0x57
-    else return -1
-  }
-  return value
+/** Whether a string is a time (`2026-01-15T09:30:00.123+02:00`): common, full of digits, and never a finding. */
+function isTime(bytes: Uint8Array, start: number, end: number, digits: number): boolean {
+  const length = end - start
+  return (
+    length >= 19 &&
+    length <= 32 &&
+    digits <= 23 &&
+    bytes[start + 4] === 0x2d &&
+    bytes[start + 7] === 0x2d &&
+    (bytes[start + 10] === 0x54 || bytes[start + 10] === 0x20) &&
+    bytes[start + 13] === 0x3a &&
+    bytes[start + 16] === 0x3a
+  )
 }
 
 function skipDigits(bytes: Uint8Array, start: number): number {

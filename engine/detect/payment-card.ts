@@ -7,7 +7,7 @@ export function isPaymentCard(digits: Uint8Array, length: number): boolean {
 }
 
 /** Luhn, ISO/IEC 7812-1 annex B. */
-export function passesLuhn(digits: Uint8Array, length: number): boolean {
+function passesLuhn(digits: Uint8Array, length: number): boolean {
   let sum = 0
   for (let i = length - 1, double = false; i >= 0; i--, double = !double) {
     const digit = digits[i]!

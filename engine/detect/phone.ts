@@ -34,7 +34,7 @@ function endOfNumber(bytes: Uint8Array, at: number, end: number, minDigits: numb
       last = i + 1
       between = 0
     } else if (byte === SPACE || byte === HYPHEN || byte === DOT || byte === 0x28 || byte === 0x29 || byte === 0x2f) {
-      if (++between > 2) break
+      if (++between > 3) break
     } else break
   }
   if (digits < minDigits) return -1

@@ -1,7 +1,7 @@
 import type { FactName } from '#core/policy/decision.ts'
 
 /** More are not counted: no rule has use for the difference, and a decision's cache key holds the count. */
-export const MAX_COUNT = 1000
+const MAX_COUNT = 1000
 
 /** Findings of one body. Mutable: one for each call of `detectFacts`. */
 export class Tally {

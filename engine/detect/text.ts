@@ -95,6 +95,12 @@ export class TextScanner {
       const after = endOfInternational(bytes, start, at, end)
       if (after !== -1) return this.#found('phone', after)
     }
+    const run = endOfRun(bytes, at, end)
+    if (phones && isBracketed(bytes, run, end) && (labelBefore(bytes, start, at) & LABEL.PHONE) !== 0) {
+      const after = endOfLabelled(bytes, at, end)
+      if (after !== -1) return this.#found('phone', after)
+    }
+    if (run - at < 6 && before !== 0x28 && !isGrouped(bytes, run, end)) return run
     const groups = this.#groups
     groups.read(bytes, at, end)
     if (groups.total >= MIN_DIGITS) {
@@ -107,7 +113,7 @@ export class TextScanner {
       const after = this.#endOfLabelledNino(bytes, start, at - 3, end)
       if (after !== -1) return this.#found('national_id', after)
     }
-    return endOfRun(bytes, at, end)
+    return run
   }
 
   #grouped(bytes: Buffer, start: number, at: number, end: number, phones: boolean, label: number): number {
@@ -179,6 +185,19 @@ export class TextScanner {
     this.#tally[name]++
     return after
   }
+}
+
+/** Whether more digits may follow the run that ended at `at`. */
+function isGrouped(bytes: Uint8Array, at: number, end: number): boolean {
+  if (at + 1 >= end || isLetter(bytes[at]!)) return false
+  return isDigit(bytes[at + 1]!) || (bytes[at] === 0xc2 && bytes[at + 1] === 0xa0)
+}
+
+/** Whether `)`, `/` or ` (` follows: area codes are written so (`(030) 12…`, `030/12…`, `1 (415) …`), other numbers seldom. */
+function isBracketed(bytes: Uint8Array, at: number, end: number): boolean {
+  if (at + 1 >= end) return false
+  const byte = bytes[at]!
+  return byte === 0x29 || byte === 0x2f || (byte === 0x20 && (bytes[at + 1] === 0x28 || bytes[at + 1] === 0x2f))
 }
 
 function endOfRun(bytes: Uint8Array, at: number, end: number): number {

@@ -1,7 +1,14 @@
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import { Compile } from 'typebox/compile'
 import { signAck } from '#core/audit/acknowledgement.ts'
-import { MAX_BATCH_BYTES, SessionClose, SessionOpen, WIRE_VERSION, type SessionClosed, type SessionOpened } from '#core/audit/wire.ts'
+import {
+  MAX_BATCH_BYTES,
+  SessionClose,
+  SessionOpen,
+  WIRE_VERSION,
+  type SessionClosed,
+  type SessionOpened,
+} from '#core/audit/wire.ts'
 import { SignetError } from '#core/error/signet-error.ts'
 import { parseStrict } from '#core/json/strict.ts'
 import { isRealTimestamp } from '#core/time/timestamp.ts'

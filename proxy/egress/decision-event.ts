@@ -62,7 +62,9 @@ export function decisionEvent(context: ExchangeContext, made: DecisionOutcome): 
             classification: judgement.classification,
             regulations: judgement.regulations,
             violations: judgement.violations.map(({ rule }) => rule).slice(0, 64),
-            ...(judgement.shadow.length === 0 ? {} : { shadow_violations: judgement.shadow.map(({ rule }) => rule).slice(0, 64) }),
+            ...(judgement.shadow.length === 0
+              ? {}
+              : { shadow_violations: judgement.shadow.map(({ rule }) => rule).slice(0, 64) }),
             ...(judgement.undecidable.length === 0 ? {} : { undecidable: judgement.undecidable.slice(0, 32) }),
           }),
     },

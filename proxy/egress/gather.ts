@@ -1,9 +1,5 @@
 import type { IncomingHttpHeaders } from 'node:http'
-import {
-  SELECTED_REQUEST_HEADERS,
-  SELECTED_RESPONSE_HEADERS,
-  type DecisionInput,
-} from '#core/policy/decision.ts'
+import { SELECTED_REQUEST_HEADERS, SELECTED_RESPONSE_HEADERS, type DecisionInput } from '#core/policy/decision.ts'
 import type { ExchangeContext } from '../exchange/context.ts'
 import type { DeclaredLineage } from '../lineage.ts'
 import type { Inspection } from './inspect.ts'

@@ -157,16 +157,30 @@ const decoders = {
  */
 export async function decodeContent(content: Buffer, contentEncoding: string, maxBytes: number): Promise<Buffer> {
   let decoded = content
-  const encodings = contentEncoding.split(',').map((name) => name.trim().toLowerCase()).filter((name) => name !== '' && name !== 'identity')
-  if (encodings.length > 2) throw new SignetError('UPSTREAM_INVALID', `The service nested ${encodings.length} content encodings; at most 2 are decoded`)
+  const encodings = contentEncoding
+    .split(',')
+    .map((name) => name.trim().toLowerCase())
+    .filter((name) => name !== '' && name !== 'identity')
+  if (encodings.length > 2)
+    throw new SignetError(
+      'UPSTREAM_INVALID',
+      `The service nested ${encodings.length} content encodings; at most 2 are decoded`,
+    )
   for (const name of encodings.reverse()) {
     if (!Object.hasOwn(decoders, name)) {
-      throw new SignetError('UPSTREAM_INVALID', `The service answered with the content encoding «${name.slice(0, 32)}», which cannot be inspected`)
+      throw new SignetError(
+        'UPSTREAM_INVALID',
+        `The service answered with the content encoding «${name.slice(0, 32)}», which cannot be inspected`,
+      )
     }
     try {
       decoded = await decoders[name as keyof typeof decoders](decoded, { maxOutputLength: maxBytes })
     } catch (cause) {
-      throw new SignetError('UPSTREAM_INVALID', `The service's ${name} content is damaged or larger than ${maxBytes} bytes when decoded`, { cause })
+      throw new SignetError(
+        'UPSTREAM_INVALID',
+        `The service's ${name} content is damaged or larger than ${maxBytes} bytes when decoded`,
+        { cause },
+      )
     }
   }
   return decoded

@@ -47,7 +47,14 @@ export class StampIssuer {
   }
 
   /** `size`: the payload's length as the event shows it. The event's id is the stamp's decision id. */
-  issue(context: ExchangeContext, answer: Answer, judgement: Judgement, inspection: Inspection, payload: Payload, nowMs: number): SignedStamp {
+  issue(
+    context: ExchangeContext,
+    answer: Answer,
+    judgement: Judgement,
+    inspection: Inspection,
+    payload: Payload,
+    nowMs: number,
+  ): SignedStamp {
     const eventId = this.#newEventId()
     const signed = signStamp({
       claims: claimsOf(context, answer, judgement, inspection, eventId, nowMs),
@@ -60,10 +67,21 @@ export class StampIssuer {
       context,
       answer,
       judgement,
-      { eventId, eventType: 'egress.completed', action: 'stamp', payloadLength: payload.length, stampHash: signed.hash },
+      {
+        eventId,
+        eventType: 'egress.completed',
+        action: 'stamp',
+        payloadLength: payload.length,
+        stampHash: signed.hash,
+      },
       signed.jcs,
     )
-    this.#store.add(context.requestId, { jcs: signed.jcs, hash: signed.hash, channel: context.channel, tenant: context.tenant })
+    this.#store.add(context.requestId, {
+      jcs: signed.jcs,
+      hash: signed.hash,
+      channel: context.channel,
+      tenant: context.tenant,
+    })
     this.#metrics.stampsIssued.inc({ tenant: context.tenant })
     return signed
   }
@@ -84,7 +102,14 @@ export class StampIssuer {
   }
 }
 
-function claimsOf(context: ExchangeContext, answer: Answer, judgement: Judgement, inspection: Inspection, decisionId: string, nowMs: number): StampClaims {
+function claimsOf(
+  context: ExchangeContext,
+  answer: Answer,
+  judgement: Judgement,
+  inspection: Inspection,
+  decisionId: string,
+  nowMs: number,
+): StampClaims {
   const { lineage } = answer
   const replaced = inspection.verified
   // Never before what it derives from, even when that clock is ahead of ours.
@@ -94,7 +119,8 @@ function claimsOf(context: ExchangeContext, answer: Answer, judgement: Judgement
   )
   const data_lineage: StampClaims['data_lineage'] = {
     producer_id: context.producerId,
-    source_assets: replaced === null ? [...lineage.sourceAssets] : [...lineage.sourceAssets, `urn:signet:stamp@${replaced.hash}`],
+    source_assets:
+      replaced === null ? [...lineage.sourceAssets] : [...lineage.sourceAssets, `urn:signet:stamp@${replaced.hash}`],
     transformations: [...lineage.transformations],
     request_id: context.requestId,
     trace_id: context.traceId,

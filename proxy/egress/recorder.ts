@@ -22,7 +22,13 @@ export class DecisionRecorder {
     this.#clock = clock
   }
 
-  record(context: ExchangeContext, answer: Answer | null, judgement: Judgement | null, made: Made, stampJcs: string | null = null): void {
+  record(
+    context: ExchangeContext,
+    answer: Answer | null,
+    judgement: Judgement | null,
+    made: Made,
+    stampJcs: string | null = null,
+  ): void {
     if (!context.policy.auditEnabled) return
     const event = decisionEvent(context, {
       nowMs: this.#clock.nowMs(),

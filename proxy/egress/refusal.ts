@@ -61,7 +61,9 @@ export function prefersHtml(accept: string | undefined): boolean {
   for (const range of accept.split(',', 64)) {
     const [type = '', ...parameters] = range.split(';')
     const name = type.trim().toLowerCase()
-    const q = parameters.map((parameter) => /^\s*q=([01](?:\.\d{0,3})?)\s*$/i.exec(parameter)?.[1]).find((value) => value !== undefined)
+    const q = parameters
+      .map((parameter) => /^\s*q=([01](?:\.\d{0,3})?)\s*$/i.exec(parameter)?.[1])
+      .find((value) => value !== undefined)
     const weight = q === undefined ? 1 : Number(q)
     if (name === 'text/html' || name === 'application/xhtml+xml') html = Math.max(html, weight)
     if (name === 'application/json' || name === 'application/problem+json') json = Math.max(json, weight)
@@ -80,7 +82,7 @@ function page(problem: {
   const items = problem.violations
     .map(({ rule, severity, message, remediation }) => {
       const link =
-        remediation.url !== undefined && /^https:\/\//.test(remediation.url)
+        remediation.url !== undefined && remediation.url.startsWith('https://')
           ? ` <a href="${escapeHtml(remediation.url)}">How to fix it</a>`
           : ''
       return `<li><strong>${escapeHtml(rule)}</strong> (${severity}): ${escapeHtml(message)}<br>${escapeHtml(remediation.hint)}${link}</li>`

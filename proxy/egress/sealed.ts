@@ -53,5 +53,7 @@ export function writeSealed(response: ServerResponse, sealed: Sealed): void {
 /** Sends the head of an answer whose body follows through the returned sink. */
 export function openSealed(response: ServerResponse, sealed: Sealed): ServerResponse {
   response.writeHead(sealed.status, sealed.headers as string[])
+  // Node keeps the head until there is a first byte of the body: of an event stream that may be long.
+  response.flushHeaders()
   return response
 }

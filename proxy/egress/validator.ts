@@ -7,7 +7,12 @@ import { jcsPayload } from '#core/stamp/payload.ts'
 import { embedStamp } from '#core/stamp/splice.ts'
 import { isSafe, type ExchangeContext } from '../exchange/context.ts'
 import { outgoingETag } from '../http/etag.ts'
-import { forbidsTransform, stampedResponseHeaders, transparentResponseHeaders, type ResponseRewrite } from '../http/headers.ts'
+import {
+  forbidsTransform,
+  stampedResponseHeaders,
+  transparentResponseHeaders,
+  type ResponseRewrite,
+} from '../http/headers.ts'
 import type { ProxyMetrics } from '../metrics.ts'
 import { gatherInput, type Answer, type Workload } from './gather.ts'
 import type { Inspection } from './inspect.ts'
@@ -24,6 +29,8 @@ export type ValidatorDeps = {
   readonly metrics: ProxyMetrics
   readonly log: Logger
   readonly workload: Workload
+  /** Whether callers can differ at all: without a trusted ingress everybody is anonymous, and no answer is one caller's own. */
+  readonly callerVaries: boolean
   readonly clock: Clock
 }
 
@@ -51,7 +58,8 @@ export class EgressValidator {
     const digest = createHash('sha256').update(inspection.payload).digest()
     const judgement = this.#judge(context, answer, inspection, inspection.payload.length, digest, nowMs)
     if (judgement.violations.length > 0) return this.#refuseByPolicy(context, answer, judgement)
-    if (answer.status === 304 || !context.policy.stampsEnabled) return this.#sealUnstamped(context, answer, judgement, inspection, hasContent)
+    if (answer.status === 304 || !context.policy.stampsEnabled)
+      return this.#sealUnstamped(context, answer, judgement, inspection, hasContent)
 
     const { object } = inspection
     const payload: Payload =
@@ -60,7 +68,9 @@ export class EgressValidator {
         : { digest, length: inspection.payload.length, canonicalization: 'bytes' }
     const signed = issuer.issue(context, answer, judgement, inspection, payload, nowMs)
     const embeds = object !== null && hasContent && !forbidsTransform(answer.headers['cache-control'])
-    const body = embeds ? embedStamp(inspection.payload, object.closeBrace, object.isEmpty, signed.jcs) : inspection.payload
+    const body = embeds
+      ? embedStamp(inspection.payload, object.closeBrace, object.isEmpty, signed.jcs)
+      : inspection.payload
     const sealed = this.#sealBody(context, answer, hasContent ? body : null, {
       stampHeader: issuer.header(signed, embeds),
       link: issuer.link(signed.hash),
@@ -77,7 +87,16 @@ export class EgressValidator {
     if (judgement.violations.length > 0) return this.#refuseByPolicy(context, answer, judgement)
     const signed = issuer.issue(context, answer, judgement, inspection, { ...sized, canonicalization: 'bytes' }, nowMs)
     // The stamp of one moment, decided for one caller.
-    const headers = ['content-type', 'application/json', 'cache-control', 'private, no-cache', 'vary', 'Authorization', 'link', issuer.link(signed.hash)]
+    const headers = [
+      'content-type',
+      'application/json',
+      'cache-control',
+      'private, no-cache',
+      'vary',
+      'Authorization',
+      'link',
+      issuer.link(signed.hash),
+    ]
     return this.sealOwn(200, headers, Buffer.from(signed.jcs))
   }
 
@@ -85,7 +104,12 @@ export class EgressValidator {
    * An answer too large or too long to hold: decided on what is known before its first byte. `size` is null where the length is
    * not known. A trailer is announced only to who said that it reads them (`TE: trailers`, RFC 9110 §6.5.1).
    */
-  permitStream(context: ExchangeContext, answer: Answer, inspection: Inspection, size: number | null): StreamPermit | Sealed {
+  permitStream(
+    context: ExchangeContext,
+    answer: Answer,
+    inspection: Inspection,
+    size: number | null,
+  ): StreamPermit | Sealed {
     const { issuer, recorder, clock } = this.#deps
     const nowMs = clock.nowMs()
     const judgement = this.#judge(context, answer, inspection, size, null, nowMs)
@@ -93,30 +117,66 @@ export class EgressValidator {
     const { stampsEnabled } = context.policy
     if (stampsEnabled) issuer.requireKey(nowMs)
     recorder.record(context, answer, judgement, { eventType: 'egress.decided', action: 'pass', payloadLength: size })
-    const trailer = stampsEnabled && context.httpVersion === '1.1' && /(^|[,\s])trailers($|[,;\s])/i.test(String(context.headers.te ?? ''))
-    const headers = this.#headers(context, answer, { reframed: trailer, stampHeader: null, link: stampsEnabled ? issuer.requestLink(context.requestId) : null })
+    const trailer =
+      stampsEnabled &&
+      context.httpVersion === '1.1' &&
+      /(^|[,\s])trailers($|[,;\s])/i.test(String(context.headers.te ?? ''))
+    const headers = this.#headers(context, answer, {
+      reframed: trailer,
+      stampHeader: null,
+      link: stampsEnabled ? issuer.requestLink(context.requestId) : null,
+    })
     if (trailer) headers.push('trailer', 'Compliance-Stamp')
     return { sealed: seal({ status: answer.status, headers, body: null, streamed: true }), judgement, trailer }
   }
 
   /** Stamps a stream that has passed; gives the trailer's value, null where stamps are switched off. Throws what keeps it from being audited: the exchange aborts. */
-  completeStream(context: ExchangeContext, answer: Answer, inspection: Inspection, judgement: Judgement, sized: Sized): string | null {
+  completeStream(
+    context: ExchangeContext,
+    answer: Answer,
+    inspection: Inspection,
+    judgement: Judgement,
+    sized: Sized,
+  ): string | null {
     const { issuer, clock, metrics, recorder } = this.#deps
     if (!context.policy.stampsEnabled) {
       metrics.stampsMissing.inc({ tenant: context.tenant, reason: 'flag' })
-      recorder.record(context, answer, judgement, { eventType: 'egress.completed', action: 'pass', payloadLength: sized.length })
+      recorder.record(context, answer, judgement, {
+        eventType: 'egress.completed',
+        action: 'pass',
+        payloadLength: sized.length,
+      })
       return null
     }
-    const signed = issuer.issue(context, answer, judgement, inspection, { ...sized, canonicalization: 'bytes' }, clock.nowMs())
+    const signed = issuer.issue(
+      context,
+      answer,
+      judgement,
+      inspection,
+      { ...sized, canonicalization: 'bytes' },
+      clock.nowMs(),
+    )
     return issuer.header(signed, false)
   }
 
   /** A stream that broke off after its head had left: audited, never stamped. `passed`: bytes that are gone. */
-  abortStream(context: ExchangeContext, answer: Answer, judgement: Judgement | null, passed: number, reason: string): void {
+  abortStream(
+    context: ExchangeContext,
+    answer: Answer,
+    judgement: Judgement | null,
+    passed: number,
+    reason: string,
+  ): void {
     const { recorder, metrics, log } = this.#deps
     metrics.stampsMissing.inc({ tenant: context.tenant, reason: 'aborted' })
     try {
-      recorder.record(context, answer, judgement, { eventType: 'egress.aborted', action: 'abort', outcome: 'error', payloadLength: passed, errorCode: reason })
+      recorder.record(context, answer, judgement, {
+        eventType: 'egress.aborted',
+        action: 'abort',
+        outcome: 'error',
+        payloadLength: passed,
+        errorCode: reason,
+      })
     } catch (error) {
       metrics.spoolRefusals.inc()
       log.error({ error, request_id: context.requestId }, 'an aborted stream could not be audited')
@@ -130,21 +190,46 @@ export class EgressValidator {
     const judgement = this.#judge(context, answer, inspection, size, digest, clock.nowMs())
     for (const { rule } of judgement.violations) metrics.shadowViolations.inc({ tenant: context.tenant, rule })
     const outcome = judgement.violations.length > 0 ? 'denied' : 'allowed'
-    recorder.record(context, answer, judgement, { eventType: 'egress.decided', action: 'pass', outcome, payloadLength: size })
+    recorder.record(context, answer, judgement, {
+      eventType: 'egress.decided',
+      action: 'pass',
+      outcome,
+      payloadLength: size,
+    })
   }
 
   /** Under `off` and `shadow`: what the upstream said, unchanged. Null body: it is passed on as it comes. */
   sealTransparent(context: ExchangeContext, answer: Answer, body: Buffer | null): Sealed {
-    if (context.mode === 'enforce') throw new SignetError('INTERNAL', 'an answer under enforce cannot pass transparently')
-    return seal({ status: answer.status, headers: transparentResponseHeaders(answer.headers), body, streamed: body === null })
+    if (context.mode === 'enforce')
+      throw new SignetError('INTERNAL', 'an answer under enforce cannot pass transparently')
+    return seal({
+      status: answer.status,
+      headers: transparentResponseHeaders(answer.headers),
+      body,
+      streamed: body === null,
+    })
   }
 
   /** Anything that keeps an answer from being given: upstream trouble, overload, a fault of our own. */
-  refuseByError(context: ExchangeContext, cause: unknown, upstreamStatus: number | null, requestEffect: Refusal['requestEffect']): Sealed {
-    const error = cause instanceof SignetError ? cause : new SignetError('INTERNAL', 'The proxy failed; nothing was let out', { cause })
-    if (error.code === 'INTERNAL') this.#deps.log.error({ error: cause, request_id: context.requestId }, 'exchange failed')
+  refuseByError(
+    context: ExchangeContext,
+    cause: unknown,
+    upstreamStatus: number | null,
+    requestEffect: Refusal['requestEffect'],
+  ): Sealed {
+    const error =
+      cause instanceof SignetError
+        ? cause
+        : new SignetError('INTERNAL', 'The proxy failed; nothing was let out', { cause })
+    if (error.code === 'INTERNAL')
+      this.#deps.log.error({ error: cause, request_id: context.requestId }, 'exchange failed')
     const retryAfterSeconds = error.status === 503 ? RETRY_AFTER_SECONDS : null
-    return this.#refuse(context, null, { error, violations: [], upstreamStatus, requestEffect, retryAfterSeconds }, null)
+    return this.#refuse(
+      context,
+      null,
+      { error, violations: [], upstreamStatus, requestEffect, retryAfterSeconds },
+      null,
+    )
   }
 
   /** Signet's own small answers (a stored stamp); they hold no upstream byte. */
@@ -155,7 +240,10 @@ export class EgressValidator {
   /** A refusal outside of an exchange (a reserved or malformed target): no answer was decided on, so there is nothing to audit. */
   sealOwnRefusal(error: SignetError, identity: Parameters<typeof refusalDocument>[1]): Sealed {
     const retryAfterSeconds = error.status === 503 ? RETRY_AFTER_SECONDS : null
-    const { headers, body } = refusalDocument({ error, violations: [], upstreamStatus: null, requestEffect: 'none', retryAfterSeconds }, identity)
+    const { headers, body } = refusalDocument(
+      { error, violations: [], upstreamStatus: null, requestEffect: 'none', retryAfterSeconds },
+      identity,
+    )
     return seal({ status: error.status, headers, body: identity.method === 'HEAD' ? null : body, streamed: false })
   }
 
@@ -192,38 +280,78 @@ export class EgressValidator {
       // The refusal cannot be recorded. It holds nothing of the answer, so it may leave; why is said, and loudly.
       metrics.spoolRefusals.inc()
       log.error({ error, request_id: context.requestId }, 'a refusal could not be audited')
-      if (error instanceof SignetError) answered = { ...refusal, error, violations: [], retryAfterSeconds: RETRY_AFTER_SECONDS }
+      if (error instanceof SignetError)
+        answered = { ...refusal, error, violations: [], retryAfterSeconds: RETRY_AFTER_SECONDS }
     }
     const { headers, body } = refusalDocument(answered, { ...context, accept: context.headers.accept })
-    return seal({ status: answered.error.status, headers, body: context.method === 'HEAD' ? null : body, streamed: false })
+    return seal({
+      status: answered.error.status,
+      headers,
+      body: context.method === 'HEAD' ? null : body,
+      streamed: false,
+    })
   }
 
   /** A 304, or the flag `compliance.stamps.v1` is off: decided and audited, sent without a stamp. */
-  #sealUnstamped(context: ExchangeContext, answer: Answer, judgement: Judgement, inspection: Inspection, hasContent: boolean): Sealed {
+  #sealUnstamped(
+    context: ExchangeContext,
+    answer: Answer,
+    judgement: Judgement,
+    inspection: Inspection,
+    hasContent: boolean,
+  ): Sealed {
     const { recorder, metrics } = this.#deps
     if (answer.status !== 304) metrics.stampsMissing.inc({ tenant: context.tenant, reason: 'flag' })
-    recorder.record(context, answer, judgement, { eventType: 'egress.completed', action: 'pass', payloadLength: inspection.payload.length })
+    recorder.record(context, answer, judgement, {
+      eventType: 'egress.completed',
+      action: 'pass',
+      payloadLength: inspection.payload.length,
+    })
     return this.#sealBody(context, answer, hasContent ? inspection.payload : null, { stampHeader: null, link: null })
   }
 
-  #sealBody(context: ExchangeContext, answer: Answer, body: Buffer | null, stamp: Pick<ResponseRewrite, 'stampHeader' | 'link'>): Sealed {
+  #sealBody(
+    context: ExchangeContext,
+    answer: Answer,
+    body: Buffer | null,
+    stamp: Pick<ResponseRewrite, 'stampHeader' | 'link'>,
+  ): Sealed {
     const headers = this.#headers(context, answer, { reframed: true, ...stamp })
     if (body !== null) headers.push('content-length', String(body.length))
     return seal({ status: answer.status, headers, body, streamed: false })
   }
 
-  #headers(context: ExchangeContext, answer: Answer, rewrite: Pick<ResponseRewrite, 'reframed' | 'stampHeader' | 'link'>): string[] {
+  #headers(
+    context: ExchangeContext,
+    answer: Answer,
+    rewrite: Pick<ResponseRewrite, 'reframed' | 'stampHeader' | 'link'>,
+  ): string[] {
     const { etag } = answer.headers
     return stampedResponseHeaders(answer.headers, {
       etag: etag === undefined ? null : outgoingETag(etag, context.etagRevision),
-      callerSpecific: context.policy.readsCaller,
+      callerSpecific: this.#deps.callerVaries && context.policy.readsCaller,
       ...rewrite,
     })
   }
 
-  #judge(context: ExchangeContext, answer: Answer, inspection: Inspection, size: number | null, digest: Buffer | null, nowMs: number): Judgement {
+  #judge(
+    context: ExchangeContext,
+    answer: Answer,
+    inspection: Inspection,
+    size: number | null,
+    digest: Buffer | null,
+    nowMs: number,
+  ): Judgement {
     const { metrics, workload } = this.#deps
-    const input = gatherInput(context, answer, inspection, size, digest === null ? null : formatDigest(digest), workload, nowMs)
+    const input = gatherInput(
+      context,
+      answer,
+      inspection,
+      size,
+      digest === null ? null : formatDigest(digest),
+      workload,
+      nowMs,
+    )
     const judgement = context.policy.judge(input, inspection.undecidable, context.requestId, inspection.body)
     if (inspection.upstreamStamp === 'forged') metrics.forgedStamps.inc({ tenant: context.tenant })
     for (const { rule } of judgement.undecidable) metrics.undecidable.inc({ rule })

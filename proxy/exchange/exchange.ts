@@ -4,7 +4,14 @@ import type { Dispatcher } from 'undici'
 import { SignetError } from '#core/error/signet-error.ts'
 import type { Judgement } from '#core/policy/join.ts'
 import type { Answer } from '../egress/gather.ts'
-import { decodeContent, inspectBody, inspectNothing, inspectUnread, type Inspection, type StampCheck } from '../egress/inspect.ts'
+import {
+  decodeContent,
+  inspectBody,
+  inspectNothing,
+  inspectUnread,
+  type Inspection,
+  type StampCheck,
+} from '../egress/inspect.ts'
 import type { RequestEffect } from '../egress/refusal.ts'
 import { openSealed, writeSealed, type Sealed } from '../egress/sealed.ts'
 import type { EgressValidator } from '../egress/validator.ts'
@@ -36,7 +43,13 @@ export type ExchangeDeps = {
 export type ExchangeKind = { readonly kind: 'answer' } | { readonly kind: 'sidecar'; readonly upstreamTarget: string }
 
 /** `hash` is null where nothing is stamped. */
-type Passing = { judgement: Judgement | null; inspection: Inspection; trailer: boolean; hash: Hash | null; length: number }
+type Passing = {
+  judgement: Judgement | null
+  inspection: Inspection
+  trailer: boolean
+  hash: Hash | null
+  length: number
+}
 
 /**
  * One request and its answer: asks the upstream, holds the body up to the buffer, lets the validator judge, sends what it sealed.
@@ -98,7 +111,7 @@ export class Exchange implements Dispatcher.DispatchHandler {
         {
           origin: this.#deps.upstreamOrigin,
           path: this.#kind.kind === 'sidecar' ? this.#kind.upstreamTarget : this.#context.target,
-          method: method as Dispatcher.HttpMethod,
+          method: method,
           headers: upstreamRequestHeaders(this.#request.rawHeaders, headers, {
             requestId: this.#context.requestId,
             traceparent: `00-${this.#context.traceId}-${this.#context.spanId}-01`,
@@ -119,7 +132,12 @@ export class Exchange implements Dispatcher.DispatchHandler {
       )
     } catch (error) {
       // undici refuses what it would not put on the wire (a path with spaces, a broken header).
-      this.#fail(new SignetError('REQUEST_INVALID', 'The request cannot be passed on: its target or a header is malformed', { cause: error }), 'none')
+      this.#fail(
+        new SignetError('REQUEST_INVALID', 'The request cannot be passed on: its target or a header is malformed', {
+          cause: error,
+        }),
+        'none',
+      )
     }
   }
 
@@ -217,7 +235,8 @@ export class Exchange implements Dispatcher.DispatchHandler {
       (decoded) => this.#guard(() => this.#judgeWhole(answer, raw, decoded)),
       (error: unknown) => {
         // Under shadow an answer that cannot be read still passes as it came; it is decided as unread.
-        if (this.#context.mode === 'shadow') this.#guard(() => this.#sendShadow(answer, raw, inspectUnread(this.#context.policy, answer.mediaType), null))
+        if (this.#context.mode === 'shadow')
+          this.#guard(() => this.#sendShadow(answer, raw, inspectUnread(this.#context.policy, answer.mediaType), null))
         else this.#fail(error, this.#effect())
       },
     )
@@ -228,12 +247,17 @@ export class Exchange implements Dispatcher.DispatchHandler {
     const { policy, mode } = this.#context
     const { validator } = this.#deps
     const hasContent = this.#hasContent(answer)
-    const inspection = hasContent ? inspectBody(content, answer.mediaType, policy, this.#deps.checkStamp) : inspectNothing(policy)
+    const inspection = hasContent
+      ? inspectBody(content, answer.mediaType, policy, this.#deps.checkStamp)
+      : inspectNothing(policy)
     if (mode === 'shadow') {
       this.#sendShadow(answer, raw, inspection, inspection.payload.length)
     } else if (this.#kind.kind === 'sidecar') {
       const { payload } = inspection
-      this.#sidecar(answer, inspection, { digest: createHash('sha256').update(payload).digest(), length: payload.length })
+      this.#sidecar(answer, inspection, {
+        digest: createHash('sha256').update(payload).digest(),
+        length: payload.length,
+      })
     } else {
       this.#send(validator.sealWhole(this.#context, answer, inspection, hasContent))
     }
@@ -246,7 +270,13 @@ export class Exchange implements Dispatcher.DispatchHandler {
 
   #sidecar(answer: Answer, inspection: Inspection, sized: { digest: Buffer; length: number }): void {
     if (answer.status !== 200) {
-      this.#fail(new SignetError('STAMP_MISSING', `There is no stamp here: the file it would belong to answered ${answer.status}`), 'none')
+      this.#fail(
+        new SignetError(
+          'STAMP_MISSING',
+          `There is no stamp here: the file it would belong to answered ${answer.status}`,
+        ),
+        'none',
+      )
       return
     }
     this.#send(this.#deps.validator.sealSidecar(this.#context, answer, inspection, sized))
@@ -255,13 +285,20 @@ export class Exchange implements Dispatcher.DispatchHandler {
   /** Under `off`: passes without being looked at. */
   #openTransparent(answer: Answer): void {
     const sealed = this.#deps.validator.sealTransparent(this.#context, answer, null)
-    this.#passing = { judgement: null, inspection: inspectNothing(this.#context.policy), trailer: false, hash: null, length: 0 }
+    this.#passing = {
+      judgement: null,
+      inspection: inspectNothing(this.#context.policy),
+      trailer: false,
+      hash: null,
+      length: 0,
+    }
     openSealed(this.#response, sealed)
   }
 
   #openStream(answer: Answer, length: number | null): void {
     const { validator } = this.#deps
-    const encoded = answer.headers['content-encoding'] !== undefined && answer.headers['content-encoding'] !== 'identity'
+    const encoded =
+      answer.headers['content-encoding'] !== undefined && answer.headers['content-encoding'] !== 'identity'
     const inspection = inspectUnread(this.#context.policy, answer.mediaType)
     if (this.#context.mode === 'shadow') {
       validator.observe(this.#context, answer, inspection, length)
@@ -270,7 +307,10 @@ export class Exchange implements Dispatcher.DispatchHandler {
     }
     if (encoded) {
       // The digest covers content after decoding; a stream that we cannot decode as it flows cannot be stamped truthfully.
-      throw new SignetError('UPSTREAM_INVALID', 'The service encoded an answer that is too large to decode here; it was asked for identity')
+      throw new SignetError(
+        'UPSTREAM_INVALID',
+        'The service encoded an answer that is too large to decode here; it was asked for identity',
+      )
     }
     if (this.#kind.kind === 'sidecar') {
       this.#passing = { judgement: null, inspection, trailer: false, hash: createHash('sha256'), length: 0 }
@@ -282,7 +322,13 @@ export class Exchange implements Dispatcher.DispatchHandler {
       this.#controller?.abort(new Error('refused by policy'))
       return
     }
-    this.#passing = { judgement: permit.judgement, inspection, trailer: permit.trailer, hash: createHash('sha256'), length: 0 }
+    this.#passing = {
+      judgement: permit.judgement,
+      inspection,
+      trailer: permit.trailer,
+      hash: createHash('sha256'),
+      length: 0,
+    }
     openSealed(this.#response, permit.sealed)
   }
 
@@ -315,7 +361,13 @@ export class Exchange implements Dispatcher.DispatchHandler {
       this.#sidecar(answer, passing.inspection, sized)
       return
     }
-    const trailer = this.#deps.validator.completeStream(this.#context, answer, passing.inspection, passing.judgement as Judgement, sized)
+    const trailer = this.#deps.validator.completeStream(
+      this.#context,
+      answer,
+      passing.inspection,
+      passing.judgement as Judgement,
+      sized,
+    )
     if (passing.trailer && trailer !== null) this.#response.addTrailers({ 'Compliance-Stamp': trailer })
     this.#settled = true
     this.#response.end()
@@ -365,7 +417,13 @@ export class Exchange implements Dispatcher.DispatchHandler {
     if (this.#response.headersSent) {
       const code = error instanceof SignetError ? error.code : 'INTERNAL'
       if (this.#answer !== null && this.#context.mode === 'enforce') {
-        this.#deps.validator.abortStream(this.#context, this.#answer, this.#passing?.judgement ?? null, this.#passing?.length ?? 0, code)
+        this.#deps.validator.abortStream(
+          this.#context,
+          this.#answer,
+          this.#passing?.judgement ?? null,
+          this.#passing?.length ?? 0,
+          code,
+        )
       }
       // Without the terminating chunk, so that the client sees that it has not got all of it (RFC 9112 §7.1, §8).
       this.#abandon(error)
@@ -383,7 +441,13 @@ export class Exchange implements Dispatcher.DispatchHandler {
 
   #clientGone(): void {
     if (this.#answer !== null && this.#passing?.judgement != null) {
-      this.#deps.validator.abortStream(this.#context, this.#answer, this.#passing.judgement, this.#passing.length, 'CLIENT_GONE')
+      this.#deps.validator.abortStream(
+        this.#context,
+        this.#answer,
+        this.#passing.judgement,
+        this.#passing.length,
+        'CLIENT_GONE',
+      )
     }
     this.#settled = true
     this.#controller?.abort(new Error('the client went away'))

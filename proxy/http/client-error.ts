@@ -2,13 +2,20 @@ import type { Socket } from 'node:net'
 import { SignetError } from '#core/error/signet-error.ts'
 import { problemOf, PROBLEM_MEDIA_TYPE } from '#runtime/http/problem.ts'
 
-const REASONS: Record<number, string> = { 400: 'Bad Request', 408: 'Request Timeout', 431: 'Request Header Fields Too Large' }
+const REASONS: Record<number, string> = {
+  400: 'Bad Request',
+  408: 'Request Timeout',
+  431: 'Request Header Fields Too Large',
+}
 
 /**
  * Answers what the HTTP parser refused before there was a request: a problem document, then the connection is closed, as its framing cannot be
  * trusted any more (RFC 9112 §2.2, §11.2). There is nothing to decide on, so nothing is audited.
  */
-export function answerClientError(error: Error & { code?: string }, socket: Pick<Socket, 'writable' | 'bytesWritten' | 'end' | 'destroy'>): void {
+export function answerClientError(
+  error: Error & { code?: string },
+  socket: Pick<Socket, 'writable' | 'bytesWritten' | 'end' | 'destroy'>,
+): void {
   // Something of an answer has left already, or nobody is there: a second head would be read as its body.
   if (!socket.writable || error.code === 'ECONNRESET' || socket.bytesWritten > 0) {
     socket.destroy()

@@ -1,5 +1,11 @@
 import { describe, expect, test } from 'vitest'
-import { forbidsTransform, stampedResponseHeaders, transparentResponseHeaders, upstreamRequestHeaders, type RequestRewrite } from './headers.ts'
+import {
+  forbidsTransform,
+  stampedResponseHeaders,
+  transparentResponseHeaders,
+  upstreamRequestHeaders,
+  type RequestRewrite,
+} from './headers.ts'
 
 const REWRITE: RequestRewrite = {
   requestId: 'r-1',
@@ -24,27 +30,43 @@ function request(headers: Record<string, string>, rewrite: Partial<RequestRewrit
 
 describe('upstreamRequestHeaders', () => {
   test('asks for identity, and for the whole of what will be read', () => {
-    const sent = request({ 'Accept-Encoding': 'gzip', Range: 'bytes=0-9', 'If-Range': '"x"', 'If-Modified-Since': 'yesterday' })
+    const sent = request({
+      'Accept-Encoding': 'gzip',
+      Range: 'bytes=0-9',
+      'If-Range': '"x"',
+      'If-Modified-Since': 'yesterday',
+    })
     expect(sent['accept-encoding']).toEqual(['identity'])
     for (const name of ['range', 'if-range', 'if-modified-since']) expect(sent[name]).toBeUndefined()
   })
 
   test('leaves them alone where the exchange is transparent', () => {
-    const sent = request({ 'Accept-Encoding': 'gzip', Range: 'bytes=0-9', 'If-None-Match': '"x"' }, { transparent: true })
+    const sent = request(
+      { 'Accept-Encoding': 'gzip', Range: 'bytes=0-9', 'If-None-Match': '"x"' },
+      { transparent: true },
+    )
     expect(sent['accept-encoding']).toEqual(['gzip'])
     expect(sent['range']).toEqual(['bytes=0-9'])
     expect(sent['if-none-match']).toEqual(['"x"'])
   })
 
-  test.each(['Connection', 'Keep-Alive', 'Proxy-Authorization', 'TE', 'Trailer', 'Transfer-Encoding', 'Upgrade', 'Expect'])(
-    'drops %s',
-    (name) => {
-      expect(request({ [name]: 'x' })[name.toLowerCase()]).toBeUndefined()
-    },
-  )
+  test.each([
+    'Connection',
+    'Keep-Alive',
+    'Proxy-Authorization',
+    'TE',
+    'Trailer',
+    'Transfer-Encoding',
+    'Upgrade',
+    'Expect',
+  ])('drops %s', (name) => {
+    expect(request({ [name]: 'x' })[name.toLowerCase()]).toBeUndefined()
+  })
 
   test('drops what Connection names', () => {
-    expect(request({ Connection: 'close, X-Private', 'X-Private': '1', 'X-Kept': '2' })).toMatchObject({ 'x-kept': ['2'] })
+    expect(request({ Connection: 'close, X-Private', 'X-Private': '1', 'X-Kept': '2' })).toMatchObject({
+      'x-kept': ['2'],
+    })
     expect(request({ Connection: 'close, X-Private', 'X-Private': '1' })['x-private']).toBeUndefined()
   })
 
@@ -54,7 +76,12 @@ describe('upstreamRequestHeaders', () => {
   })
 
   test('says who asked, and replaces what a client says of request and trace', () => {
-    const sent = request({ 'X-Forwarded-For': '198.51.100.1', 'X-Request-Id': 'theirs', traceparent: 'theirs', 'X-Forwarded-Proto': 'https' })
+    const sent = request({
+      'X-Forwarded-For': '198.51.100.1',
+      'X-Request-Id': 'theirs',
+      traceparent: 'theirs',
+      'X-Forwarded-Proto': 'https',
+    })
     expect(sent['x-forwarded-for']).toEqual(['198.51.100.1, 192.0.2.7'])
     expect(sent['x-request-id']).toEqual(['r-1'])
     expect(sent['traceparent']).toEqual(['00-t-s-01'])
@@ -62,18 +89,40 @@ describe('upstreamRequestHeaders', () => {
   })
 })
 
-const STAMPED = { etag: null, reframed: true, stampHeader: 'sha256:x', link: '</s>; rel="describedby"', callerSpecific: false }
+const STAMPED = {
+  etag: null,
+  reframed: true,
+  stampHeader: 'sha256:x',
+  link: '</s>; rel="describedby"',
+  callerSpecific: false,
+}
 
 describe('stampedResponseHeaders', () => {
   test.each([
-    'connection', 'keep-alive', 'transfer-encoding', 'trailer', 'upgrade', 'digest', 'content-digest', 'repr-digest', 'content-md5',
-    'signature', 'signature-input', 'alt-svc', 'content-length', 'content-encoding', 'etag', 'signet-data-classification',
+    'connection',
+    'keep-alive',
+    'transfer-encoding',
+    'trailer',
+    'upgrade',
+    'digest',
+    'content-digest',
+    'repr-digest',
+    'content-md5',
+    'signature',
+    'signature-input',
+    'alt-svc',
+    'content-length',
+    'content-encoding',
+    'etag',
+    'signet-data-classification',
   ])('removes %s', (name) => {
     expect(pairs(stampedResponseHeaders({ [name]: 'x' }, STAMPED))).not.toHaveProperty(name)
   })
 
   test("replaces the upstream's stamp", () => {
-    expect(pairs(stampedResponseHeaders({ 'compliance-stamp': 'theirs' }, STAMPED))['compliance-stamp']).toEqual(['sha256:x'])
+    expect(pairs(stampedResponseHeaders({ 'compliance-stamp': 'theirs' }, STAMPED))['compliance-stamp']).toEqual([
+      'sha256:x',
+    ])
   })
 
   test('keeps each value of a repeated field, and adds its link to theirs', () => {
@@ -106,7 +155,15 @@ describe('stampedResponseHeaders', () => {
 })
 
 test('transparentResponseHeaders changes nothing but hop-by-hop fields and what was meant for us', () => {
-  const sent = pairs(transparentResponseHeaders({ etag: '"x"', 'content-length': '3', connection: 'close', 'signet-data-classification': 'public', digest: 'd' }))
+  const sent = pairs(
+    transparentResponseHeaders({
+      etag: '"x"',
+      'content-length': '3',
+      connection: 'close',
+      'signet-data-classification': 'public',
+      digest: 'd',
+    }),
+  )
   expect(sent).toEqual({ etag: ['"x"'], 'content-length': ['3'], digest: ['d'] })
 })
 

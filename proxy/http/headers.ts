@@ -52,7 +52,11 @@ export type RequestRewrite = {
 }
 
 /** The request header list for the upstream, flattened pairs as undici takes them. */
-export function upstreamRequestHeaders(rawHeaders: readonly string[], headers: IncomingHttpHeaders, rewrite: RequestRewrite): string[] {
+export function upstreamRequestHeaders(
+  rawHeaders: readonly string[],
+  headers: IncomingHttpHeaders,
+  rewrite: RequestRewrite,
+): string[] {
   const dropped = connectionOptions(headers.connection)
   const out: string[] = []
   for (let i = 0; i + 1 < rawHeaders.length; i += 2) {
@@ -115,7 +119,11 @@ export function transparentResponseHeaders(upstream: IncomingHttpHeaders): strin
  * UPSTREAM_INVALID.
  */
 export function singleFields(upstream: IncomingHttpHeaders): IncomingHttpHeaders {
-  const { 'content-type': type, 'content-encoding': encoding, etag } = upstream as Record<string, string | string[] | undefined>
+  const {
+    'content-type': type,
+    'content-encoding': encoding,
+    etag,
+  } = upstream as Record<string, string | string[] | undefined>
   if (Array.isArray(type)) throw new SignetError('UPSTREAM_INVALID', 'The service stated more than one Content-Type')
   if (!Array.isArray(encoding) && !Array.isArray(etag)) return upstream
   const single = { ...upstream }
@@ -183,7 +191,10 @@ export function stampedResponseHeaders(upstream: IncomingHttpHeaders, rewrite: R
   // A browser shows our headers to scripts only where they are exposed (Fetch §4.10); it matters only where CORS is in use.
   if (exposed !== undefined || upstream['access-control-allow-origin'] !== undefined) {
     const ours = 'Compliance-Stamp, Link'
-    out.push('access-control-expose-headers', exposed === undefined ? ours : exposed.trim() === '*' ? exposed : `${exposed}, ${ours}`)
+    out.push(
+      'access-control-expose-headers',
+      exposed === undefined ? ours : exposed.trim() === '*' ? exposed : `${exposed}, ${ours}`,
+    )
   }
   if (rewrite.stampHeader !== null) out.push('compliance-stamp', rewrite.stampHeader)
   if (rewrite.link !== null) out.push('link', rewrite.link)

@@ -39,14 +39,29 @@ test.each([
 })
 
 describe('callerOf', () => {
-  const request = (remoteAddress: string, headers: Record<string, string>) => ({ socket: { remoteAddress }, headers }) as unknown as IncomingMessage
-  const headers = { 'signet-caller-subject': 'ann', 'signet-caller-roles': 'auditor, lead', 'signet-caller-region': 'eu' }
+  const request = (remoteAddress: string, headers: Record<string, string>) =>
+    ({ socket: { remoteAddress }, headers }) as unknown as IncomingMessage
+  const headers = {
+    'signet-caller-subject': 'ann',
+    'signet-caller-roles': 'auditor, lead',
+    'signet-caller-region': 'eu',
+  }
 
   test.each([
     { name: 'nobody trusted', peers: '', address: '10.0.0.1', want: ANONYMOUS },
     { name: 'another address', peers: '10.0.0.0/8', address: '192.0.2.1', want: ANONYMOUS },
-    { name: 'a trusted ingress', peers: '10.0.0.0/8', address: '10.1.2.3', want: { subject: 'ann', roles: ['auditor', 'lead'], region: 'eu' } },
-    { name: 'over IPv6', peers: '::1', address: '::1', want: { subject: 'ann', roles: ['auditor', 'lead'], region: 'eu' } },
+    {
+      name: 'a trusted ingress',
+      peers: '10.0.0.0/8',
+      address: '10.1.2.3',
+      want: { subject: 'ann', roles: ['auditor', 'lead'], region: 'eu' },
+    },
+    {
+      name: 'over IPv6',
+      peers: '::1',
+      address: '::1',
+      want: { subject: 'ann', roles: ['auditor', 'lead'], region: 'eu' },
+    },
   ])('$name', ({ peers, address, want }) => {
     expect(callerOf(request(address, headers), parsePeers(peers))).toEqual(want)
   })

@@ -6,7 +6,13 @@ import type { ApprovalData } from './data.ts'
 type Matched = Type.Static<typeof MatchedApproval>
 export type ApprovalTable = {
   /** Approvals in force at `now` for this resource template, channel and version or digest. */
-  match(query: { template: string; channel: Channel; version: string | undefined; digest: string | null; nowMs: number }): Matched[]
+  match(query: {
+    template: string
+    channel: Channel
+    version: string | undefined
+    digest: string | null
+    nowMs: number
+  }): Matched[]
   /** When the next approval now in force expires, in ms since the epoch; Infinity for none. */
   nextExpiryMs(nowMs: number): number
   /** Identifies the set in force at `now`. */

@@ -2,12 +2,28 @@ import { describe, expect, test } from 'vitest'
 import { compileApprovals } from './approvals.ts'
 import { parsePolicyData } from './data.ts'
 
-const APPROVAL = { id: 'a-1', resource: '/r', version: '3', channel: 'external', approved_by: 'ann', expires_at: '2027-01-01T00:00:00Z' } as const
+const APPROVAL = {
+  id: 'a-1',
+  resource: '/r',
+  version: '3',
+  channel: 'external',
+  approved_by: 'ann',
+  expires_at: '2027-01-01T00:00:00Z',
+} as const
 
 describe('parsePolicyData', () => {
   test.each([
     { name: 'empty', value: { version: 1 } },
-    { name: 'all members', value: { version: 1, routes: [{ template: '/a/{b}', classification: 'restricted' }], approvals: [APPROVAL], modes: { tenants: { t: { mode: 'shadow', percentage: 5 } }, rules: {} }, flags: { 'audit.enhanced.v1': true } } },
+    {
+      name: 'all members',
+      value: {
+        version: 1,
+        routes: [{ template: '/a/{b}', classification: 'restricted' }],
+        approvals: [APPROVAL],
+        modes: { tenants: { t: { mode: 'shadow', percentage: 5 } }, rules: {} },
+        flags: { 'audit.enhanced.v1': true },
+      },
+    },
   ])('takes $name', ({ value }) => {
     expect(parsePolicyData(JSON.stringify(value))).toEqual(value)
   })
@@ -16,17 +32,38 @@ describe('parsePolicyData', () => {
     { name: 'not JSON', text: '{', want: /not JSON/ },
     { name: 'an unknown member', text: '{"version":1,"route":[]}', want: /«\/route»: there is no such member/ },
     { name: 'another version', text: '{"version":2}', want: /\/version/ },
-    { name: 'a classification that is none', text: '{"version":1,"routes":[{"template":"/a","classification":"secret"}]}', want: /\/routes\/0\/classification/ },
-    { name: 'an approval of anything', text: JSON.stringify({ version: 1, approvals: [{ ...APPROVAL, version: undefined }] }), want: /version or a digest/ },
-    { name: 'a percentage past 100', text: '{"version":1,"modes":{"rules":{"x":{"mode":"enforce","percentage":101}}}}', want: /percentage/ },
-    { name: 'a date that is none', text: JSON.stringify({ version: 1, approvals: [{ ...APPROVAL, expires_at: '2027-13-41T00:00:00Z' }] }), want: /expires_at/ },
+    {
+      name: 'a classification that is none',
+      text: '{"version":1,"routes":[{"template":"/a","classification":"secret"}]}',
+      want: /\/routes\/0\/classification/,
+    },
+    {
+      name: 'an approval of anything',
+      text: JSON.stringify({ version: 1, approvals: [{ ...APPROVAL, version: undefined }] }),
+      want: /version or a digest/,
+    },
+    {
+      name: 'a percentage past 100',
+      text: '{"version":1,"modes":{"rules":{"x":{"mode":"enforce","percentage":101}}}}',
+      want: /percentage/,
+    },
+    {
+      name: 'a date that is none',
+      text: JSON.stringify({ version: 1, approvals: [{ ...APPROVAL, expires_at: '2027-13-41T00:00:00Z' }] }),
+      want: /expires_at/,
+    },
   ])('refuses $name', ({ text, want }) => {
-    expect(() => parsePolicyData(text)).toThrow(expect.objectContaining({ code: 'POLICY_DATA_INVALID', message: expect.stringMatching(want) as string }))
+    expect(() => parsePolicyData(text)).toThrow(
+      expect.objectContaining({ code: 'POLICY_DATA_INVALID', message: expect.stringMatching(want) as string }),
+    )
   })
 })
 
 describe('compileApprovals', () => {
-  const table = compileApprovals([APPROVAL, { ...APPROVAL, id: 'a-2', version: undefined as unknown as string, digest: `sha256:${'0'.repeat(64)}` }])
+  const table = compileApprovals([
+    APPROVAL,
+    { ...APPROVAL, id: 'a-2', version: undefined as unknown as string, digest: `sha256:${'0'.repeat(64)}` },
+  ])
   const NOW = Date.parse('2026-06-01T00:00:00Z')
   const query = { template: '/r', channel: 'external', version: '3', digest: null, nowMs: NOW } as const
 

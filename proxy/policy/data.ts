@@ -106,7 +106,10 @@ export function parsePolicyData(text: string): PolicyData {
       )
     }
     if (Number.isNaN(Date.parse(approval.expires_at))) {
-      throw new SignetError('POLICY_DATA_INVALID', `The policy data is invalid at «/approvals/${i}/expires_at»: not a date`)
+      throw new SignetError(
+        'POLICY_DATA_INVALID',
+        `The policy data is invalid at «/approvals/${i}/expires_at»: not a date`,
+      )
     }
   }
   return value

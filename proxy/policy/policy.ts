@@ -29,7 +29,12 @@ export type Policy = {
   judge(input: DecisionInput, undecidable: readonly string[], requestId: string, body?: Uint8Array): Judgement
 }
 
-export function createPolicy(evaluator: Evaluator, data: PolicyData, dataDigest: string, defaultMode: RuleMode): Policy {
+export function createPolicy(
+  evaluator: Evaluator,
+  data: PolicyData,
+  dataDigest: string,
+  defaultMode: RuleMode,
+): Policy {
   const templates = new Set((data.routes ?? []).map((route) => route.template))
   const approvalRoutes = [...new Set((data.approvals ?? []).map((approval) => approval.resource))]
     .filter((template) => !templates.has(template))

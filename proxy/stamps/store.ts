@@ -3,7 +3,12 @@ import { SignetError } from '#core/error/signet-error.ts'
 import type { Channel } from '#core/stamp/schema.ts'
 
 /** A stamp as served: its exact JCS bytes and what scopes it. */
-export type StoredStamp = { readonly jcs: string; readonly hash: string; readonly channel: Channel; readonly tenant: string }
+export type StoredStamp = {
+  readonly jcs: string
+  readonly hash: string
+  readonly channel: Channel
+  readonly tenant: string
+}
 
 /** Where stamps are that this replica has not in memory: the ledger. Null: it does not know the stamp either. */
 export type StampArchive = {

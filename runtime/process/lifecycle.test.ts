@@ -10,14 +10,14 @@ afterEach(() => {
 })
 
 /** Runs a process whose `start` (and `stop`) are the code given; it prints `ready` when started. */
-function run(start: string, options: { ipc?: boolean; drainMs?: number } = {}) {
+function run(start: string, options: { ipc?: boolean; drainMs?: number; sameSignalMs?: number } = {}) {
   const code = `
     import { runProcess } from ${JSON.stringify(LIFECYCLE)}
     import { SignetError } from ${JSON.stringify(ERROR)}
     import { setTimeout as sleep } from 'node:timers/promises'
     const keepAlive = setInterval(() => {}, 1000)
     const ready = (stop) => { setImmediate(() => console.log('ready')); return { stop } }
-    await runProcess({ name: 'test', drainMs: ${options.drainMs ?? 10_000}, start: async (signal) => { ${start} } })`
+    await runProcess({ name: 'test', drainMs: ${options.drainMs ?? 10_000}, sameSignalMs: ${options.sameSignalMs ?? 0}, start: async (signal) => { ${start} } })`
   const child = spawn(process.execPath, ['--input-type=module', '-e', code], {
     stdio: options.ipc ? ['ignore', 'pipe', 'pipe', 'ipc'] : ['ignore', 'pipe', 'pipe'],
   })
@@ -50,6 +50,21 @@ it('leaves at once on the second signal', async () => {
   await process.saw('draining')
   process.child.kill('SIGINT')
   expect(await process.exited).toBe(130)
+})
+
+it('takes a signal that comes again at once for the same one, where asked to', async () => {
+  const process = run(
+    `return ready(async () => { console.log('draining'); await sleep(200); console.log('drained') })`,
+    {
+      sameSignalMs: 60_000,
+    },
+  )
+  await process.saw('ready')
+  process.child.kill('SIGINT')
+  await process.saw('draining')
+  process.child.kill('SIGINT')
+  expect(await process.exited).toBe(0)
+  expect(process.output()).toContain('drained')
 })
 
 it('leaves with 1 when draining takes too long', async () => {

@@ -7,7 +7,11 @@ const result = await autocannon({
   url,
   connections: Number(connections),
   duration: Number(seconds),
-  requests: Array.from({ length: 1_000 }, (_, index) => ({ method: 'GET' as const, path: `${path}${index + 1}`, headers })),
+  requests: Array.from({ length: 1_000 }, (_, index) => ({
+    method: 'GET' as const,
+    path: `${path}${index + 1}`,
+    headers,
+  })),
 })
 process.stdout.write(
   `${JSON.stringify({

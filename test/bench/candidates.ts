@@ -109,14 +109,20 @@ export async function startBench(dir: string, cores: Cores, say: (line: string) 
 
 async function readRules(directory: string): Promise<RuleSource[]> {
   const names = (await readdir(directory)).filter((name) => name.endsWith('.rego'))
-  return Promise.all(names.map(async (name) => ({ path: name, text: await readFile(path.join(directory, name), 'utf8') })))
+  return Promise.all(
+    names.map(async (name) => ({ path: name, text: await readFile(path.join(directory, name), 'utf8') })),
+  )
 }
 
 /** Customer data is confidential, so each size has an approval by digest for the external channel. */
 function policyData(): unknown {
   return {
     version: 1,
-    routes: SIZES.map(({ name }) => ({ template: `/${name}/{id}`, classification: 'confidential', regulations: ['GDPR'] })),
+    routes: SIZES.map(({ name }) => ({
+      template: `/${name}/{id}`,
+      classification: 'confidential',
+      regulations: ['GDPR'],
+    })),
     approvals: SIZES.map(({ name, bytes }) => ({
       id: `approval-${name}`,
       resource: `/${name}/{id}`,
@@ -163,7 +169,11 @@ function signetCandidate(name: string, mode: Mode, stack: ProxyStack, ledger: Co
       const body = Buffer.from(await response.arrayBuffer())
       expectThat(name, response.status === 200, `answered ${response.status}: ${body.toString().slice(0, 500)}`)
       const embedded = extractStamp(body)
-      expectThat(name, embedded?.payload.equals(customerJson(size.bytes)) === true, 'did not stamp the bytes of the upstream')
+      expectThat(
+        name,
+        embedded?.payload.equals(customerJson(size.bytes)) === true,
+        'did not stamp the bytes of the upstream',
+      )
       const expected = {
         tenant: TENANT,
         method: 'GET',
@@ -174,7 +184,11 @@ function signetCandidate(name: string, mode: Mode, stack: ProxyStack, ledger: Co
       } as const
       const { payload, stampBytes } = embedded!
       const { stamp } = verifyStamp({ stampBytes, payload, keyring: stack.keyring, expected })
-      expectThat(name, stamp.data_classification !== 'public', `classified customer data as ${stamp.data_classification}`)
+      expectThat(
+        name,
+        stamp.data_classification !== 'public',
+        `classified customer data as ${stamp.data_classification}`,
+      )
     },
     async reconcile() {
       const issued = await stamped()

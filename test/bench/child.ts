@@ -46,7 +46,7 @@ export async function freePort(): Promise<number> {
 
 /** @throws after 5 s without an answer */
 export async function answers(url: string): Promise<void> {
-  for (const deadline = Date.now() + 5_000; ; ) {
+  for (const deadline = Date.now() + 5_000; ;) {
     try {
       await (await fetch(url)).arrayBuffer()
       return

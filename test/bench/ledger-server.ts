@@ -50,7 +50,7 @@ function take(line: Buffer): Ack {
 
 function ingest(body: Buffer): unknown {
   const acks: Ack[] = []
-  for (let start = 0; start < body.length; ) {
+  for (let start = 0; start < body.length;) {
     const end = body.indexOf(LINE_FEED, start)
     acks.push(take(body.subarray(start, end)))
     start = end + 1
@@ -61,7 +61,8 @@ function ingest(body: Buffer): unknown {
 function answer(request: IncomingMessage, body: Buffer): unknown {
   const path = request.url ?? ''
   if (path === '/api/audit/ingest') return ingest(body)
-  const { session } = path.endsWith('/close') ? {} : (JSON.parse(body.toString()) as { session?: string })
+  const closing = /^\/api\/audit\/sessions\/([^/]+)\/close$/.exec(path)?.[1]
+  const session = closing ?? (JSON.parse(body.toString()) as { session: string }).session
   return { version: 1, session, tenant, producer_id: 'demo/api', recorded_spool_seq: 0, checkpoint: checkpoint() }
 }
 

@@ -72,7 +72,10 @@ export async function measure(
         const left = Math.round((steps - step + 1) * (plan.secondsEach + 0.3))
         say(`${step}/${steps}: ${size.label}, ${candidate.name} (about ${left} s left)`)
         const key = keyOf(candidate.name, size)
-        samples.set(key, [...(samples.get(key) ?? []), await sampleOnce(candidate, size, plan.secondsEach, tool, cores)])
+        samples.set(key, [
+          ...(samples.get(key) ?? []),
+          await sampleOnce(candidate, size, plan.secondsEach, tool, cores),
+        ])
       }
     }
   }
@@ -99,7 +102,8 @@ async function sampleOnce(
   const result = await load(tool, candidate.url, `/${size.name}/`, seconds, cores?.rest)
   const cpuAfter = pid === null ? null : cpuTimeMs(pid)
   const waiting = await pending?.()
-  if (result.failures > 0) throw new Error(`${candidate.name}: ${result.failures} of ${result.requests} requests failed`)
+  if (result.failures > 0)
+    throw new Error(`${candidate.name}: ${result.failures} of ${result.requests} requests failed`)
   if (stamped !== null && stampedBefore !== undefined) {
     // The last answer of each connection may have come after the client had stopped counting.
     const issued = (await stamped()) - stampedBefore
@@ -122,7 +126,7 @@ async function sampleOnce(
 /** Until the ledger has it all: sending it must not cost the next one. */
 export async function drained(candidate: Candidate): Promise<void> {
   if (candidate.pending === null) return
-  for (const deadline = Date.now() + DRAIN_MS; (await candidate.pending()) > 0; ) {
+  for (const deadline = Date.now() + DRAIN_MS; (await candidate.pending()) > 0;) {
     if (Date.now() > deadline) {
       throw new Error(`${candidate.name}: audit events wait for ${DRAIN_MS} ms\n${candidate.log?.() ?? ''}`)
     }
@@ -131,7 +135,9 @@ export async function drained(candidate: Candidate): Promise<void> {
 }
 
 function rowOf(candidate: string, size: Size, samples: readonly Sample[], reference: readonly Sample[]): Row {
-  const ratios = samples.map(({ requestsPerSecond }, round) => requestsPerSecond / (reference[round]?.requestsPerSecond ?? NaN))
+  const ratios = samples.map(
+    ({ requestsPerSecond }, round) => requestsPerSecond / (reference[round]?.requestsPerSecond ?? NaN),
+  )
   const known = (values: readonly (number | null)[]): number | null =>
     values.includes(null) ? null : median(values as number[])
   return {

@@ -39,9 +39,11 @@ function customer(id: number): unknown {
     phone: `+41 44 ${String(200 + (id % 700))} ${String(10 + (id % 80))} ${String(10 + ((id * 7) % 80))}`,
     iban: iban(id),
     city: CITIES[(id * 3) % 8],
-    balance: (id * 7_919) % 1_000_000 / 100,
+    balance: ((id * 7_919) % 1_000_000) / 100,
     active: id % 3 !== 0,
-    orders: [{ number: `A-${2_000 + id}`, total: (id * 1_237) % 50_000 / 100, placed: `2026-0${1 + (id % 9)}-1${id % 10}` }],
+    orders: [
+      { number: `A-${2_000 + id}`, total: ((id * 1_237) % 50_000) / 100, placed: `2026-0${1 + (id % 9)}-1${id % 10}` },
+    ],
   }
 }
 

@@ -78,7 +78,9 @@ export function goalLines(rows: readonly Row[]): string[] {
     const row = rows.find(({ candidate, size }) => candidate === goal.candidate && size === goal.size)
     if (row === undefined) return []
     const met = row.ratio >= goal.ratio ? 'met' : 'not met'
-    return [`${goal.candidate}, ${goal.size}: ${row.ratio.toFixed(2)} × plain; goal ${goal.ratio} (issue ${goal.issue}): ${met}`]
+    return [
+      `${goal.candidate}, ${goal.size}: ${row.ratio.toFixed(2)} × plain; goal ${goal.ratio} (issue ${goal.issue}): ${met}`,
+    ]
   })
 }
 
@@ -109,10 +111,14 @@ ${tables(rows, candidates, true)}
 
 ## Goals
 
-${goalLines(rows).map((line) => `- ${line}`).join('\n')}
+${goalLines(rows)
+  .map((line) => `- ${line}`)
+  .join('\n')}
 
 ## Conditions
 
-${conditionLines(conditions).map((line) => `- ${line}`).join('\n')}
+${conditionLines(conditions)
+  .map((line) => `- ${line}`)
+  .join('\n')}
 `
 }

@@ -2,7 +2,14 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { exchange, headerNames, headerValues } from '#test/support/http-exchange.ts'
 import { rawRequest } from '#test/support/raw-request.ts'
 import { startRawUpstream } from '#test/support/upstream.ts'
-import { PASS_RULE, refusingRule, startProxyFixture, subjectOf, verifyAnswer, type ProxyFixture } from '#test/support/proxy-fixture.ts'
+import {
+  PASS_RULE,
+  refusingRule,
+  startProxyFixture,
+  subjectOf,
+  verifyAnswer,
+  type ProxyFixture,
+} from '#test/support/proxy-fixture.ts'
 
 /** What `docs/reference/http.md` says of answers under enforce. */
 let fixture: ProxyFixture
@@ -18,7 +25,8 @@ afterAll(async () => {
 })
 
 function answerWith(headers: Record<string, string | string[]>, body = '{"a":1}', status = 200): void {
-  fixture.upstream.answer = (_request, response) => response.writeHead(status, { 'content-type': 'application/json', ...headers }).end(body)
+  fixture.upstream.answer = (_request, response) =>
+    response.writeHead(status, { 'content-type': 'application/json', ...headers }).end(body)
 }
 
 test.each([
@@ -41,7 +49,13 @@ test.each([
 })
 
 test('fields that Connection names are removed, all others keep their order and number', async () => {
-  answerWith({ connection: 'close, X-Hop', 'x-hop': '1', 'set-cookie': ['a=1', 'b=2; Path=/'], 'x-two': ['1', '2'], link: ['</a>; rel="x"', '</b>; rel="y"'] })
+  answerWith({
+    connection: 'close, X-Hop',
+    'x-hop': '1',
+    'set-cookie': ['a=1', 'b=2; Path=/'],
+    'x-two': ['1', '2'],
+    link: ['</a>; rel="x"', '</b>; rel="y"'],
+  })
   const answer = await exchange(`${fixture.stack.external}/h`)
   expect(answer.headers['x-hop']).toBeUndefined()
   expect(headerValues(answer, 'set-cookie')).toEqual(['a=1', 'b=2; Path=/'])
@@ -57,7 +71,11 @@ test('Accept-Ranges becomes none, and is not invented', async () => {
 test.each([
   { name: 'without CORS nothing is exposed', headers: {}, want: undefined },
   { name: 'with CORS our fields are', headers: { 'access-control-allow-origin': '*' }, want: 'Compliance-Stamp, Link' },
-  { name: 'beside the service’s own', headers: { 'access-control-expose-headers': 'X-A' }, want: 'X-A, Compliance-Stamp, Link' },
+  {
+    name: 'beside the service’s own',
+    headers: { 'access-control-expose-headers': 'X-A' },
+    want: 'X-A, Compliance-Stamp, Link',
+  },
   { name: 'a wildcard stays', headers: { 'access-control-expose-headers': '*' }, want: '*' },
 ])('CORS: $name', async ({ headers, want }) => {
   answerWith(headers)
@@ -66,10 +84,17 @@ test.each([
 
 test('bytes of a header beyond ASCII stay as they are', async () => {
   fixture.upstream.answer = (_request, response) => {
-    response.writeHead(200, { 'content-type': 'text/csv', 'content-disposition': Buffer.from('attachment; filename="日本é.csv"').toString('latin1') }).end('a\n')
+    response
+      .writeHead(200, {
+        'content-type': 'text/csv',
+        'content-disposition': Buffer.from('attachment; filename="日本é.csv"').toString('latin1'),
+      })
+      .end('a\n')
   }
   const answer = await exchange(`${fixture.stack.external}/f`)
-  expect(Buffer.from(String(answer.headers['content-disposition']), 'latin1').toString()).toBe('attachment; filename="日本é.csv"')
+  expect(Buffer.from(String(answer.headers['content-disposition']), 'latin1').toString()).toBe(
+    'attachment; filename="日本é.csv"',
+  )
 })
 
 test('an HTTP/1.0 client gets no chunks and no trailers', async () => {
@@ -124,7 +149,8 @@ describe('with a service that speaks raw HTTP', () => {
   })
 
   test('trailers of the service are not passed on', async () => {
-    rawAnswer = 'HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nTransfer-Encoding: chunked\r\nTrailer: X-Leak\r\n\r\n2\r\nhi\r\n0\r\nX-Leak: secret\r\n\r\n'
+    rawAnswer =
+      'HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nTransfer-Encoding: chunked\r\nTrailer: X-Leak\r\n\r\n2\r\nhi\r\n0\r\nX-Leak: secret\r\n\r\n'
     const answer = await exchange(`${own.stack.external}/t`, { headers: { te: 'trailers' } })
     expect(answer.body.toString()).toBe('hi')
     expect(answer.trailers).toEqual({})
@@ -137,18 +163,30 @@ describe('with a service that speaks raw HTTP', () => {
   ])('a body that ends $name', async ({ version = '1.1', rest }) => {
     rawAnswer = `HTTP/${version} 200 OK\r\nContent-Type: application/json\r\n${rest}`
     const answer = await exchange(`${own.stack.external}/close`)
-    expect(verifyAnswer(own.stack, answer, subjectOf(own.stack, { target: '/close', mediaType: 'application/json' })).payload.toString()).toBe('{"a":1}')
+    expect(
+      verifyAnswer(
+        own.stack,
+        answer,
+        subjectOf(own.stack, { target: '/close', mediaType: 'application/json' }),
+      ).payload.toString(),
+    ).toBe('{"a":1}')
   })
 
   test('a media type said twice cannot be judged', async () => {
-    rawAnswer = 'HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Type: application/json\r\nContent-Length: 7\r\n\r\n{"a":1}'
+    rawAnswer =
+      'HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Type: application/json\r\nContent-Length: 7\r\n\r\n{"a":1}'
     const answer = await exchange(`${own.stack.external}/two`)
     expect(answer.status).toBe(502)
     expect(answer.body.toString()).not.toContain('"a"')
   })
 
   test.each([
-    { name: 'Cache-Control', lines: 'Cache-Control: max-age=1\r\nCache-Control: no-transform', wantHeader: 'cache-control', want: 'max-age=1, no-transform' },
+    {
+      name: 'Cache-Control',
+      lines: 'Cache-Control: max-age=1\r\nCache-Control: no-transform',
+      wantHeader: 'cache-control',
+      want: 'max-age=1, no-transform',
+    },
     { name: 'ETag', lines: 'ETag: "a"\r\nETag: "b"', wantHeader: 'etag', want: undefined },
     { name: 'Vary', lines: 'Vary: A\r\nVary: B', wantHeader: 'vary', want: 'A, B' },
   ])('$name said twice is joined or left out', async ({ lines, wantHeader, want }) => {
@@ -171,9 +209,15 @@ describe('where a rule reads caller facts', () => {
 
   test.each([
     { name: 'no fields', headers: {}, wantCache: 'private', wantVary: 'Authorization' },
-    { name: 'a shared cache', headers: { 'cache-control': 'public, max-age=60, s-maxage=600', vary: 'Accept' }, wantCache: 'private, max-age=60', wantVary: 'Accept, Authorization' },
+    {
+      name: 'a shared cache',
+      headers: { 'cache-control': 'public, max-age=60, s-maxage=600', vary: 'Accept' },
+      wantCache: 'private, max-age=60',
+      wantVary: 'Accept, Authorization',
+    },
   ])('the answer is for that caller: $name', async ({ headers, wantCache, wantVary }) => {
-    own.upstream.answer = (_request, response) => response.writeHead(200, { 'content-type': 'application/json', ...headers }).end('{"a":1}')
+    own.upstream.answer = (_request, response) =>
+      response.writeHead(200, { 'content-type': 'application/json', ...headers }).end('{"a":1}')
     const answer = await exchange(`${own.stack.external}/c`, { headers: { 'signet-caller-subject': 'alice' } })
     expect(answer.headers).toMatchObject({ 'cache-control': wantCache, vary: wantVary })
     expect(own.upstream.seen.at(-1)?.headers['signet-caller-subject']).toBeUndefined()

@@ -10,10 +10,11 @@ beforeAll(async () => {
   fixture = await startProxyFixture({ rules: RULES })
   // A service that compares tags weakly, as RFC 9110 §13.1.2 asks, and writes only where If-Match has its strong tag.
   fixture.upstream.answer = ({ method, headers }, response) => {
-    const known = (headers['if-none-match'] ?? '').split(',').map((text) => text.trim().replace(/^W\//, ''))
+    const known: string[] = (headers['if-none-match'] ?? '').match(/"[^"]*"/g) ?? []
     response.setHeader('etag', tag)
     if (method === 'GET' && known.includes(tag.replace(/^W\//, ''))) return response.writeHead(304).end()
-    if (method === 'PUT' && headers['if-match'] !== undefined && headers['if-match'] !== tag) return response.writeHead(412).end()
+    if (method === 'PUT' && headers['if-match'] !== undefined && headers['if-match'] !== tag)
+      return response.writeHead(412).end()
     return response.writeHead(200, { 'content-type': 'application/json' }).end('{"a":1}')
   }
 })
@@ -37,16 +38,25 @@ test('an entity tag is weak and names the policy revision; a 304 has no stamp', 
   expect(answer.headers['compliance-stamp'] ?? answer.headers['link']).toBeUndefined()
   expect(answer.body.length).toBe(0)
   expect(fixture.upstream.seen.at(-1)?.headers['if-none-match']).toBe('"v1", W/"v1"')
-  const event = await until('the 304’s event', () => fixture.ledger.recorded.find(({ line }) => line.includes('"status":304')) ?? null)
-  expect(JSON.parse(event.line)).toMatchObject({ event: { event_type: 'egress.completed', action: 'pass', stamp_hash: null } })
+  const event = await until(
+    'the 304’s event',
+    () => fixture.ledger.recorded.find(({ line }) => line.includes('"status":304')) ?? null,
+  )
+  expect(JSON.parse(event.line)).toMatchObject({
+    event: { event_type: 'egress.completed', action: 'pass', stamp_hash: null },
+  })
 })
 
-test.each(['"v1"', 'W/"v1"', '"other"', '*', 'W/"v1~000000000000"'])('If-None-Match: %s does not revive anything', async (value) => {
-  expect((await get({ 'if-none-match': value })).status).toBe(200)
-})
+test.each(['"v1"', 'W/"v1"', '"other"', '*', 'W/"v1~000000000000"'])(
+  'If-None-Match: %s does not revive anything',
+  async (value) => {
+    expect((await get({ 'if-none-match': value })).status).toBe(200)
+  },
+)
 
 test('If-Match works with the tag that we gave, whatever revision it is of', async () => {
-  const put = (ifMatch: string) => exchange(`${fixture.stack.external}/doc`, { method: 'PUT', headers: { 'if-match': ifMatch }, body: 'x' })
+  const put = (ifMatch: string) =>
+    exchange(`${fixture.stack.external}/doc`, { method: 'PUT', headers: { 'if-match': ifMatch }, body: 'x' })
   expect((await put(await currentTag())).status).toBe(200)
   expect((await put('W/"v1~000000000000"')).status).toBe(200)
   expect((await put('"other"')).status).toBe(412)
@@ -70,7 +80,10 @@ test('a weak tag of the service stays one, one with odd characters passes, a mal
 test('new policy data, an expired approval and new rules make old tags count for nothing', async () => {
   const first = await currentTag()
   const approval = { id: 'short', resource: '/doc', version: '1', channel: 'external', approved_by: 'a' }
-  await fixture.stack.setPolicyData({ version: 1, approvals: [{ ...approval, expires_at: new Date(Date.now() + 4_000).toISOString() }] })
+  await fixture.stack.setPolicyData({
+    version: 1,
+    approvals: [{ ...approval, expires_at: new Date(Date.now() + 4_000).toISOString() }],
+  })
   const second = await until('new data', async () => {
     const etag = await currentTag()
     return etag !== first && etag

@@ -15,7 +15,9 @@ beforeAll(async () => {
 afterAll(() => fixture.stop())
 
 function requestIdOf(answer: HttpAnswer): string {
-  const match = /^<\/\.well-known\/signet\/requests\/([0-9a-f-]{36})>; rel="describedby"$/.exec(String(answer.headers['link']))
+  const match = /^<\/\.well-known\/signet\/requests\/([0-9a-f-]{36})>; rel="describedby"$/.exec(
+    String(answer.headers['link']),
+  )
   if (match === null) throw new Error(`link: ${answer.headers['link']}`)
   return match[1] as string
 }
@@ -25,9 +27,14 @@ describe('a body past the buffer', () => {
     { name: 'in chunks', headers: {}, te: undefined },
     { name: 'in chunks, for who reads trailers', headers: {}, te: 'trailers' },
     { name: 'of known length', headers: { 'content-length': LARGE.length }, te: undefined },
-    { name: 'of known length, for who reads trailers', headers: { 'content-length': LARGE.length }, te: 'deflate;q=0.5, trailers' },
+    {
+      name: 'of known length, for who reads trailers',
+      headers: { 'content-length': LARGE.length },
+      te: 'deflate;q=0.5, trailers',
+    },
   ])('$name', async ({ headers, te }) => {
-    fixture.upstream.answer = (_request, response) => response.writeHead(200, { 'content-type': 'application/json', etag: '"s"', ...headers }).end(LARGE)
+    fixture.upstream.answer = (_request, response) =>
+      response.writeHead(200, { 'content-type': 'application/json', etag: '"s"', ...headers }).end(LARGE)
     const answer = await exchange(`${fixture.stack.external}/large?x`, { headers: te === undefined ? {} : { te } })
     expect(answer.status).toBe(200)
     expect(answer.complete).toBe(true)
@@ -65,7 +72,8 @@ describe('a body past the buffer', () => {
     { name: 'one byte more', length: MIB + 1, wantWhole: false },
   ])('$name', async ({ length, wantWhole }) => {
     const body = Buffer.alloc(length, 'x')
-    fixture.upstream.answer = (_request, response) => response.writeHead(200, { 'content-type': 'text/plain' }).end(body)
+    fixture.upstream.answer = (_request, response) =>
+      response.writeHead(200, { 'content-type': 'text/plain' }).end(body)
     const answer = await exchange(`${fixture.stack.external}/edge`)
     expect(answer.headers['compliance-stamp'] !== undefined).toBe(wantWhole)
     expect(digestOf(answer.body)).toBe(digestOf(body))
@@ -84,13 +92,17 @@ describe('a body past the buffer', () => {
     const [decided] = await fixture.events(requestId)
     expect(decided?.event_type).toBe('egress.decided')
     finish()
-    await done
-    await until('the stamp', async () => (await exchange(`${fixture.stack.external}/.well-known/signet/requests/${requestId}`)).status === 200)
+    await done()
+    await until(
+      'the stamp',
+      async () => (await exchange(`${fixture.stack.external}/.well-known/signet/requests/${requestId}`)).status === 200,
+    )
   })
 
   test('a client that takes its time holds the service back, and gets everything', async () => {
     const body = Buffer.alloc(24 * MIB, 'y')
-    fixture.upstream.answer = (_request, response) => response.writeHead(200, { 'content-type': 'text/plain' }).end(body)
+    fixture.upstream.answer = (_request, response) =>
+      response.writeHead(200, { 'content-type': 'text/plain' }).end(body)
     const { response } = await open(`${fixture.stack.external}/slow-client`)
     response.pause()
     await new Promise((resolve) => setTimeout(resolve, 300))
@@ -124,9 +136,12 @@ describe('server-sent events', () => {
       expect(performance.now() - startedAt).toBeLessThan(500)
     }
     end()
-    await done
+    await done()
     expect(parseStampHeader(String(response.trailers['compliance-stamp'])).hash).toMatch(/^sha256:/)
-    expect((await fixture.events(requestId, 2)).map(({ event_type }) => event_type)).toEqual(['egress.decided', 'egress.completed'])
+    expect((await fixture.events(requestId, 2)).map(({ event_type }) => event_type)).toEqual([
+      'egress.decided',
+      'egress.completed',
+    ])
   })
 
   test('a client that leaves is audited, and the service is let go', async () => {
@@ -142,7 +157,13 @@ describe('server-sent events', () => {
     response.destroy()
     await until('the service to be let go', () => closed)
     const [, aborted] = await fixture.events(requestId, 2)
-    expect(aborted).toMatchObject({ event_type: 'egress.aborted', action: 'abort', outcome: 'error', stamp_hash: null, context: { error: 'CLIENT_GONE', payload_length: 9 } })
+    expect(aborted).toMatchObject({
+      event_type: 'egress.aborted',
+      action: 'abort',
+      outcome: 'error',
+      stamp_hash: null,
+      context: { error: 'CLIENT_GONE', payload_length: 9 },
+    })
   })
 })
 
@@ -151,16 +172,20 @@ test('nothing is left in flight', async () => {
   expect(await fixture.stack.sample('signet_buffered_bytes')).toBe(0)
 })
 
-function open(url: string, headers: Record<string, string> = {}): Promise<{ response: http.IncomingMessage; done: Promise<void> }> {
+function open(
+  url: string,
+  headers: Record<string, string> = {},
+): Promise<{ response: http.IncomingMessage; done: () => Promise<void> }> {
   return new Promise((resolve, reject) => {
     const request = http.get(url, { headers, agent: false }, (response) => {
       response.on('error', () => {})
       resolve({
         response,
-        done: new Promise((finished) => {
-          response.once('close', finished)
-          if (response.listenerCount('data') === 0) response.resume()
-        }),
+        done: () =>
+          new Promise((finished) => {
+            response.once('close', finished)
+            response.resume()
+          }),
       })
     })
     request.once('error', reject)

@@ -1,7 +1,15 @@
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { verifyStamp } from '#core/stamp/verify.ts'
 import { exchange } from '#test/support/http-exchange.ts'
-import { digestOf, PASS_RULE, refusingRule, startProxyFixture, subjectOf, until, type ProxyFixture } from '#test/support/proxy-fixture.ts'
+import {
+  digestOf,
+  PASS_RULE,
+  refusingRule,
+  startProxyFixture,
+  subjectOf,
+  until,
+  type ProxyFixture,
+} from '#test/support/proxy-fixture.ts'
 
 const FILES: Record<string, { type: string; body: Buffer }> = {
   '/data.csv': { type: 'text/csv', body: Buffer.from('a,b\n1,2\n') },
@@ -14,7 +22,9 @@ const FILES: Record<string, { type: string; body: Buffer }> = {
 
 let fixture: ProxyFixture
 beforeAll(async () => {
-  fixture = await startProxyFixture({ rules: [PASS_RULE, refusingRule('no-secrets', 'startswith(input.request.path, "/secret")')] })
+  fixture = await startProxyFixture({
+    rules: [PASS_RULE, refusingRule('no-secrets', 'startswith(input.request.path, "/secret")')],
+  })
   fixture.upstream.answer = (request, response) => {
     const file = FILES[request.url.split('?')[0] as string]
     if (file === undefined) response.writeHead(404, { 'content-type': 'text/plain' }).end('no such file')

@@ -1,17 +1,29 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { exchange, type HttpAnswer } from '#test/support/http-exchange.ts'
-import { digestOf, startProxyFixture, subjectOf, until, verifyAnswer, type ProxyFixture } from '#test/support/proxy-fixture.ts'
+import {
+  digestOf,
+  startProxyFixture,
+  subjectOf,
+  until,
+  verifyAnswer,
+  type ProxyFixture,
+} from '#test/support/proxy-fixture.ts'
 
 let fixture: ProxyFixture
 beforeAll(async () => {
   fixture = await startProxyFixture()
-  fixture.upstream.answer = (request, response) => response.writeHead(200, { 'content-type': 'application/json' }).end(JSON.stringify({ path: request.url }))
+  fixture.upstream.answer = (request, response) =>
+    response.writeHead(200, { 'content-type': 'application/json' }).end(JSON.stringify({ path: request.url }))
 })
 afterAll(() => fixture.stop())
 
 async function stamped(target: string, channel: 'external' | 'internal' = 'external') {
   const answer = await exchange(`${fixture.stack[channel]}${target}`)
-  return verifyAnswer(fixture.stack, answer, subjectOf(fixture.stack, { target, mediaType: 'application/json', channel }))
+  return verifyAnswer(
+    fixture.stack,
+    answer,
+    subjectOf(fixture.stack, { target, mediaType: 'application/json', channel }),
+  )
 }
 
 function ask(path: string, channel: 'external' | 'internal' = 'external', method = 'GET'): Promise<HttpAnswer> {
@@ -98,6 +110,8 @@ describe('SIGNET_PUBLIC_BASE_URL', () => {
     fixture.stack = await fixture.stack.restart({ SIGNET_PUBLIC_BASE_URL: 'https://api.example.com/base' })
     await fixture.stack.ready()
     const answer = await exchange(`${fixture.stack.external}/a`)
-    expect(answer.headers['link']).toBe(`<https://api.example.com/base/.well-known/signet/stamps/${answer.headers['compliance-stamp']}>; rel="describedby"`)
+    expect(answer.headers['link']).toBe(
+      `<https://api.example.com/base/.well-known/signet/stamps/${answer.headers['compliance-stamp']}>; rel="describedby"`,
+    )
   })
 })

@@ -8,15 +8,28 @@ beforeAll(async () => {
 })
 afterAll(() => fixture.stop())
 
-const PNG = Buffer.from('iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==', 'base64')
+const PNG = Buffer.from(
+  'iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==',
+  'base64',
+)
 
 describe('where the stamp goes', () => {
   test.each([
     { name: 'an object', type: 'application/json', body: '{"a":1, "b":[1,2]}\n', wantEmbedded: true },
     { name: 'an empty object', type: 'application/json; charset=utf-8', body: ' { } ', wantEmbedded: true },
-    { name: 'an object with white space and numbers as written', type: 'application/json', body: '{\n "n": 1.0e+2, "x": "\\u00e9é" \n}\r\n', wantEmbedded: true },
+    {
+      name: 'an object with white space and numbers as written',
+      type: 'application/json',
+      body: '{\n "n": 1.0e+2, "x": "\\u00e9é" \n}\r\n',
+      wantEmbedded: true,
+    },
     { name: 'a structured suffix', type: 'application/vnd.acme.report+json', body: '{"a":1}', wantEmbedded: true },
-    { name: 'a nested _compliance, which stays', type: 'application/json', body: '{"inner":{"_compliance":{"x":1}}}', wantEmbedded: true },
+    {
+      name: 'a nested _compliance, which stays',
+      type: 'application/json',
+      body: '{"inner":{"_compliance":{"x":1}}}',
+      wantEmbedded: true,
+    },
     { name: 'an array', type: 'application/json', body: '[{"a":1},2]', wantEmbedded: false },
     { name: 'a string', type: 'application/json', body: '"_compliance"', wantEmbedded: false },
     { name: 'a number', type: 'application/json', body: '17', wantEmbedded: false },
@@ -38,8 +51,16 @@ describe('where the stamp goes', () => {
     const verified = verifyAnswer(fixture.stack, answer, subjectOf(fixture.stack, { target: '/thing?q=1', mediaType }))
     expect(verified.embedded).toBe(wantEmbedded)
     expect(verified.payload.equals(bytes)).toBe(true)
-    expect(verified.stamp.integrity).toMatchObject({ payload_digest: digestOf(bytes), payload_length: bytes.length, canonicalization: 'bytes' })
-    expect(verified.stamp).toMatchObject({ data_classification: 'public', approval_status: 'approved', regulatory_compliance: ['NONE'] })
+    expect(verified.stamp.integrity).toMatchObject({
+      payload_digest: digestOf(bytes),
+      payload_length: bytes.length,
+      canonicalization: 'bytes',
+    })
+    expect(verified.stamp).toMatchObject({
+      data_classification: 'public',
+      approval_status: 'approved',
+      regulatory_compliance: ['NONE'],
+    })
     expect(headerValues(answer, 'link')).toEqual([`</.well-known/signet/stamps/${verified.hash}>; rel="describedby"`])
     expect(Number(answer.headers['content-length'])).toBe(answer.body.length)
     if (!wantEmbedded) expect(answer.body.equals(bytes)).toBe(true)
@@ -60,10 +81,17 @@ describe('where the stamp goes', () => {
     fixture.upstream.answer = (_request, response) => {
       response.writeHead(status, { 'content-type': 'application/json', location: '/else' }).end(body)
     }
-    const answer = await exchange(`${fixture.stack.external}/things/7`, { method, ...(method === 'POST' ? { body: 'sent' } : {}) })
+    const answer = await exchange(`${fixture.stack.external}/things/7`, {
+      method,
+      ...(method === 'POST' ? { body: 'sent' } : {}),
+    })
     expect(answer.status).toBe(status)
     expect(answer.headers['location']).toBe('/else')
-    const verified = verifyAnswer(fixture.stack, answer, subjectOf(fixture.stack, { target: '/things/7', method, status, mediaType: 'application/json' }))
+    const verified = verifyAnswer(
+      fixture.stack,
+      answer,
+      subjectOf(fixture.stack, { target: '/things/7', method, status, mediaType: 'application/json' }),
+    )
     expect(verified.payload.toString()).toBe(body)
     const seen = fixture.upstream.seen.at(-1)
     expect(seen?.method).toBe(method)
@@ -75,28 +103,41 @@ describe('where the stamp goes', () => {
     { method: 'GET', status: 204 },
   ])('$method $status: the stamp covers the empty payload', async ({ method, status }) => {
     fixture.upstream.answer = (_request, response) => {
-      response.writeHead(status, status === 204 ? {} : { 'content-type': 'application/json', 'content-length': 7 }).end()
+      response
+        .writeHead(status, status === 204 ? {} : { 'content-type': 'application/json', 'content-length': 7 })
+        .end()
     }
     const answer = await exchange(`${fixture.stack.external}/h`, { method })
     expect(answer.status).toBe(status)
     expect(answer.headers['content-length']).toBeUndefined()
     const mediaType = status === 204 ? '' : 'application/json'
-    const verified = verifyAnswer(fixture.stack, answer, subjectOf(fixture.stack, { target: '/h', method, status, mediaType }))
+    const verified = verifyAnswer(
+      fixture.stack,
+      answer,
+      subjectOf(fixture.stack, { target: '/h', method, status, mediaType }),
+    )
     expect(verified.stamp.integrity.payload_length).toBe(0)
   })
 
   test('no-transform: the body stays, the header has the stamp', async () => {
     fixture.upstream.answer = (_request, response) => {
-      response.writeHead(200, { 'content-type': 'application/json', 'cache-control': 'max-age=5, no-transform' }).end('{"a":1}')
+      response
+        .writeHead(200, { 'content-type': 'application/json', 'cache-control': 'max-age=5, no-transform' })
+        .end('{"a":1}')
     }
     const answer = await exchange(`${fixture.stack.external}/n`)
     expect(answer.body.toString()).toBe('{"a":1}')
-    const verified = verifyAnswer(fixture.stack, answer, subjectOf(fixture.stack, { target: '/n', mediaType: 'application/json' }))
+    const verified = verifyAnswer(
+      fixture.stack,
+      answer,
+      subjectOf(fixture.stack, { target: '/n', mediaType: 'application/json' }),
+    )
     expect(verified.embedded).toBe(false)
   })
 
   test('a stamp moved to another target, status, method or channel does not verify', async () => {
-    fixture.upstream.answer = (_request, response) => response.writeHead(200, { 'content-type': 'application/json' }).end('{"a":1}')
+    fixture.upstream.answer = (_request, response) =>
+      response.writeHead(200, { 'content-type': 'application/json' }).end('{"a":1}')
     const answer = await exchange(`${fixture.stack.external}/a?x=1`)
     const subject = subjectOf(fixture.stack, { target: '/a?x=1', mediaType: 'application/json' })
     expect(verifyAnswer(fixture.stack, answer, subject).subjectChecked).toBe(true)
@@ -116,15 +157,25 @@ describe('where the stamp goes', () => {
   })
 
   test('the internal channel is said in the stamp', async () => {
-    fixture.upstream.answer = (_request, response) => response.writeHead(200, { 'content-type': 'application/json' }).end('{"a":1}')
+    fixture.upstream.answer = (_request, response) =>
+      response.writeHead(200, { 'content-type': 'application/json' }).end('{"a":1}')
     const answer = await exchange(`${fixture.stack.internal}/i`)
-    verifyAnswer(fixture.stack, answer, subjectOf(fixture.stack, { target: '/i', mediaType: 'application/json', channel: 'internal' }))
+    verifyAnswer(
+      fixture.stack,
+      answer,
+      subjectOf(fixture.stack, { target: '/i', mediaType: 'application/json', channel: 'internal' }),
+    )
   })
 
   test('event and stamp belong together', async () => {
-    fixture.upstream.answer = (_request, response) => response.writeHead(200, { 'content-type': 'application/json' }).end('{"a":1}')
+    fixture.upstream.answer = (_request, response) =>
+      response.writeHead(200, { 'content-type': 'application/json' }).end('{"a":1}')
     const answer = await exchange(`${fixture.stack.external}/customers/7?token=secret`)
-    const { stamp, hash } = verifyAnswer(fixture.stack, answer, subjectOf(fixture.stack, { target: '/customers/7?token=secret', mediaType: 'application/json' }))
+    const { stamp, hash } = verifyAnswer(
+      fixture.stack,
+      answer,
+      subjectOf(fixture.stack, { target: '/customers/7?token=secret', mediaType: 'application/json' }),
+    )
     const [event] = await fixture.events(stamp.data_lineage.request_id)
     expect(event).toMatchObject({
       event_id: stamp.policy.decision_id,
@@ -146,7 +197,9 @@ describe('the header budget', () => {
   test('past it the header has the hash alone, and the link still leads to the stamp', async () => {
     const assets = Array.from({ length: 60 }, (_, i) => `urn:asset:${i}@${digestOf(String(i))}`)
     fixture.upstream.answer = (_request, response) => {
-      response.writeHead(200, { 'content-type': 'text/csv', 'signet-lineage-source-assets': assets.join(', ') }).end('a,b\n')
+      response
+        .writeHead(200, { 'content-type': 'text/csv', 'signet-lineage-source-assets': assets.join(', ') })
+        .end('a,b\n')
     }
     const answer = await exchange(`${fixture.stack.external}/big.csv`)
     const hash = answer.headers['compliance-stamp'] as string
@@ -154,6 +207,8 @@ describe('the header budget', () => {
     expect(answer.headers['link']).toContain(hash)
     const stamp = await exchange(`${fixture.stack.external}/.well-known/signet/stamps/${hash}`)
     expect(digestOf(stamp.body)).toBe(hash)
-    expect((JSON.parse(stamp.body.toString()) as { data_lineage: { source_assets: string[] } }).data_lineage.source_assets).toEqual(assets)
+    expect(
+      (JSON.parse(stamp.body.toString()) as { data_lineage: { source_assets: string[] } }).data_lineage.source_assets,
+    ).toEqual(assets)
   })
 })

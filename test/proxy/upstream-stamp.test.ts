@@ -1,7 +1,15 @@
 import { readFileSync } from 'node:fs'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { exchange } from '#test/support/http-exchange.ts'
-import { digestOf, PASS_RULE, startProxyFixture, subjectOf, until, verifyAnswer, type ProxyFixture } from '#test/support/proxy-fixture.ts'
+import {
+  digestOf,
+  PASS_RULE,
+  startProxyFixture,
+  subjectOf,
+  until,
+  verifyAnswer,
+  type ProxyFixture,
+} from '#test/support/proxy-fixture.ts'
 
 const FORGED_STAMP_RULE = {
   path: 'forged_stamp.rego',
@@ -15,19 +23,27 @@ beforeAll(async () => {
 afterAll(() => fixture.stop())
 
 function answerWith(body: string | Buffer, headers: Record<string, string> = {}): void {
-  fixture.upstream.answer = (_request, response) => response.writeHead(200, { 'content-type': 'application/json', ...headers }).end(body)
+  fixture.upstream.answer = (_request, response) =>
+    response.writeHead(200, { 'content-type': 'application/json', ...headers }).end(body)
 }
 
 async function own(target: string, headers: Record<string, string> = {}) {
   answerWith('{"a":1}', headers)
   const answer = await exchange(fixture.stack.external + target)
-  return { answer, ...verifyAnswer(fixture.stack, answer, subjectOf(fixture.stack, { target, mediaType: 'application/json' })) }
+  return {
+    answer,
+    ...verifyAnswer(fixture.stack, answer, subjectOf(fixture.stack, { target, mediaType: 'application/json' })),
+  }
 }
 
 const FORGERIES = [
   { name: 'a made-up stamp', body: '{"a":1,"_compliance":{"approval_status":"approved"}}', wantStripped: '{"a":1}' },
   { name: 'an escaped name', body: '{"\\u005fcompliance":{"x":1},"a":1}', wantStripped: '{"a":1}' },
-  { name: 'a wholly escaped name', body: `{"a":1,"${[...'_compliance'].map((c) => `\\u${c.charCodeAt(0).toString(16).padStart(4, '0')}`).join('')}":1}`, wantStripped: '{"a":1}' },
+  {
+    name: 'a wholly escaped name',
+    body: `{"a":1,"${[...'_compliance'].map((c) => `\\u${c.charCodeAt(0).toString(16).padStart(4, '0')}`).join('')}":1}`,
+    wantStripped: '{"a":1}',
+  },
   { name: 'twice', body: '{"_compliance":1,"a":1,"_compliance":2}', wantStripped: '{"a":1}' },
   { name: 'not last', body: '{"_compliance":{},"a":1}', wantStripped: '{"a":1}' },
   { name: 'alone', body: '{"_compliance":null}', wantStripped: '{}' },
@@ -59,7 +75,11 @@ test('nested names stay, and so do similar ones', async () => {
   const body = '{"inner":{"_compliance":{"x":1}},"_Compliance":2,"_compliance ":3}'
   answerWith(body)
   const answer = await exchange(`${fixture.stack.external}/nested`)
-  const verified = verifyAnswer(fixture.stack, answer, subjectOf(fixture.stack, { target: '/nested', mediaType: 'application/json' }))
+  const verified = verifyAnswer(
+    fixture.stack,
+    answer,
+    subjectOf(fixture.stack, { target: '/nested', mediaType: 'application/json' }),
+  )
   expect(verified.payload.toString()).toBe(body)
 })
 
@@ -67,7 +87,11 @@ test('a stamp that verifies is replaced, and named in source_assets', async () =
   const first = await own('/first')
   answerWith(first.answer.body)
   const answer = await exchange(`${fixture.stack.external}/second`)
-  const second = verifyAnswer(fixture.stack, answer, subjectOf(fixture.stack, { target: '/second', mediaType: 'application/json' }))
+  const second = verifyAnswer(
+    fixture.stack,
+    answer,
+    subjectOf(fixture.stack, { target: '/second', mediaType: 'application/json' }),
+  )
   expect(second.payload.toString()).toBe('{"a":1}')
   expect(second.stamp.data_lineage.source_assets).toEqual([`urn:signet:stamp@${first.hash}`])
   expect(second.hash).not.toBe(first.hash)
@@ -76,8 +100,27 @@ test('a stamp that verifies is replaced, and named in source_assets', async () =
 describe('lineage that the service declares', () => {
   const asset = `urn:db:customers@${digestOf('v1')}`
   test.each([
-    { name: 'everything', headers: { 'Signet-Lineage-Source-Assets': `${asset},  https://x.example/y@${digestOf('z')}`, 'Signet-Lineage-Transformations': 'join, mask', 'Signet-Lineage-Model-Version': 'm 1.2', 'Signet-Lineage-Input-Hash': digestOf('in') }, want: { source_assets: [asset, `https://x.example/y@${digestOf('z')}`], transformations: ['join', 'mask'], model_version: 'm 1.2', input_hash: digestOf('in') } },
-    { name: 'values that do not fit are left out', headers: { 'Signet-Lineage-Source-Assets': `mutable:thing, ${asset}`, 'Signet-Lineage-Input-Hash': 'sha256:AB' }, want: { source_assets: [asset] }, wantIgnored: ['signet-lineage-source-assets', 'signet-lineage-input-hash'] },
+    {
+      name: 'everything',
+      headers: {
+        'Signet-Lineage-Source-Assets': `${asset},  https://x.example/y@${digestOf('z')}`,
+        'Signet-Lineage-Transformations': 'join, mask',
+        'Signet-Lineage-Model-Version': 'm 1.2',
+        'Signet-Lineage-Input-Hash': digestOf('in'),
+      },
+      want: {
+        source_assets: [asset, `https://x.example/y@${digestOf('z')}`],
+        transformations: ['join', 'mask'],
+        model_version: 'm 1.2',
+        input_hash: digestOf('in'),
+      },
+    },
+    {
+      name: 'values that do not fit are left out',
+      headers: { 'Signet-Lineage-Source-Assets': `mutable:thing, ${asset}`, 'Signet-Lineage-Input-Hash': 'sha256:AB' },
+      want: { source_assets: [asset] },
+      wantIgnored: ['signet-lineage-source-assets', 'signet-lineage-input-hash'],
+    },
     { name: 'unknown Signet headers', headers: { 'Signet-Anything': 'x' }, want: { source_assets: [] } },
   ])('$name', async ({ headers, want, wantIgnored }) => {
     const { answer, stamp } = await own('/lineage', headers)
@@ -94,7 +137,11 @@ describe('lineage that the service declares', () => {
     expect(first.stamp.timestamp_utc).toBe(future)
     answerWith(first.answer.body)
     const answer = await exchange(`${fixture.stack.external}/again`)
-    const second = verifyAnswer(fixture.stack, answer, subjectOf(fixture.stack, { target: '/again', mediaType: 'application/json' }))
+    const second = verifyAnswer(
+      fixture.stack,
+      answer,
+      subjectOf(fixture.stack, { target: '/again', mediaType: 'application/json' }),
+    )
     expect(second.stamp.timestamp_utc >= future).toBe(true)
     const past = await own('/past', { 'Signet-Lineage-Timestamp-Utc': '2020-01-01T00:00:00.000Z' })
     expect(Date.parse(past.stamp.timestamp_utc)).toBeGreaterThan(Date.now() - 60_000)
@@ -117,7 +164,11 @@ describe('with the rule in shadow', () => {
       const found = await exchange(`${fixture.stack.external}/forged`)
       return found.status === 200 && found
     })
-    const verified = verifyAnswer(fixture.stack, answer, subjectOf(fixture.stack, { target: '/forged', mediaType: 'application/json' }))
+    const verified = verifyAnswer(
+      fixture.stack,
+      answer,
+      subjectOf(fixture.stack, { target: '/forged', mediaType: 'application/json' }),
+    )
     expect(verified.payload.toString()).toBe(wantStripped)
     expect(verified.stamp.data_lineage.source_assets).toEqual([])
     expect(await fixture.stack.sample('signet_forged_stamps_total{tenant="acme"}')).toBeGreaterThan(0)

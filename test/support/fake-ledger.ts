@@ -156,7 +156,13 @@ export async function startFakeLedger(options: { tenant?: string; maxBatchItems?
       if (session === undefined) return problem(response, 404, 'SESSION_UNKNOWN')
       if (!closeValidator.Check(value)) return problem(response, 400, 'REQUEST_INVALID')
       session.closed.push({ last_spool_seq: value.last_spool_seq, clean: value.clean })
-      return json(response, { version: 1, session: close[1], tenant, recorded_spool_seq: value.last_spool_seq, checkpoint: head() })
+      return json(response, {
+        version: 1,
+        session: close[1],
+        tenant,
+        recorded_spool_seq: value.last_spool_seq,
+        checkpoint: head(),
+      })
     }
     if (!openValidator.Check(value)) return problem(response, 400, 'REQUEST_INVALID')
     const session = ledger.sessions.get(value.session) ?? { opened: 0, closed: [] }

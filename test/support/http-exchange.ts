@@ -17,21 +17,25 @@ export function exchange(
   options: { method?: string; headers?: OutgoingHttpHeaders; body?: string | Buffer } = {},
 ): Promise<HttpAnswer> {
   return new Promise((resolve, reject) => {
-    const sent = request(url, { method: options.method ?? 'GET', headers: options.headers ?? {}, agent: false }, (response) => {
-      const chunks: Buffer[] = []
-      const done = (): void =>
-        resolve({
-          status: response.statusCode ?? 0,
-          headers: response.headers,
-          rawHeaders: response.rawHeaders,
-          body: Buffer.concat(chunks),
-          trailers: response.trailers,
-          complete: response.complete,
-        })
-      response.on('data', (chunk: Buffer) => chunks.push(chunk))
-      response.on('error', () => {})
-      response.once('close', done)
-    })
+    const sent = request(
+      url,
+      { method: options.method ?? 'GET', headers: options.headers ?? {}, agent: false },
+      (response) => {
+        const chunks: Buffer[] = []
+        const done = (): void =>
+          resolve({
+            status: response.statusCode ?? 0,
+            headers: response.headers,
+            rawHeaders: response.rawHeaders,
+            body: Buffer.concat(chunks),
+            trailers: response.trailers,
+            complete: response.complete,
+          })
+        response.on('data', (chunk: Buffer) => chunks.push(chunk))
+        response.on('error', () => {})
+        response.once('close', done)
+      },
+    )
     sent.once('error', reject)
     sent.end(options.body)
   })

@@ -19,7 +19,11 @@ export const PASS_RULE = ruleSource(
 )
 
 /** A rule that refuses every answer for which the Rego expressions in `when` hold. */
-export function refusingRule(id: string, when: string, custom = 'mode: enforce, undecidable: {external: closed, internal: open}') {
+export function refusingRule(
+  id: string,
+  when: string,
+  custom = 'mode: enforce, undecidable: {external: closed, internal: open}',
+) {
   const body = `decision := {"evaluated": true, "violations": [v | some v in violations]}
 
 violations contains {
@@ -63,7 +67,12 @@ export function ledgerAccess(ledger: FakeLedger): LedgerAccess {
 export async function startProxyFixture(options: Partial<ProxyStackOptions> = {}): Promise<ProxyFixture> {
   const upstream = await startUpstream()
   const ledger = await startFakeLedger()
-  const stack = await startProxyStack({ upstream: upstream.url, ledger: ledgerAccess(ledger), rules: [PASS_RULE], ...options })
+  const stack = await startProxyStack({
+    upstream: upstream.url,
+    ledger: ledgerAccess(ledger),
+    rules: [PASS_RULE],
+    ...options,
+  })
   await stack.ready()
   const fixture: ProxyFixture = {
     upstream,
@@ -91,7 +100,11 @@ export function eventsOf(ledger: FakeLedger, requestId: string): AuditEvent[] {
 }
 
 /** Polls until `look` gives something other than null or false. */
-export async function until<T>(what: string, look: () => T | null | false | Promise<T | null | false>, timeoutMs = 10_000): Promise<T> {
+export async function until<T>(
+  what: string,
+  look: () => T | null | false | Promise<T | null | false>,
+  timeoutMs = 10_000,
+): Promise<T> {
   const deadline = Date.now() + timeoutMs
   for (;;) {
     const found = await look()
@@ -124,7 +137,11 @@ export function subjectOf(
  * Verifies an answer as any client with the keyring would, against all of its subject: the stamp in the body, or the one in the header.
  * Gives the payload, too: the bytes without the stamp.
  */
-export function verifyAnswer(stack: ProxyStack, answer: HttpAnswer, subject: StampSubject): VerifiedStamp & { payload: Buffer; embedded: boolean } {
+export function verifyAnswer(
+  stack: ProxyStack,
+  answer: HttpAnswer,
+  subject: StampSubject,
+): VerifiedStamp & { payload: Buffer; embedded: boolean } {
   const header = parseStampHeader(String(answer.headers['compliance-stamp']))
   const inBody = header.stampBytes === undefined ? extractStamp(answer.body) : null
   const stampBytes = header.stampBytes ?? inBody?.stampBytes

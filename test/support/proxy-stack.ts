@@ -50,7 +50,10 @@ export type ProxyStack = {
   readonly producerId: string
   output(): string
   /** Publishes new rules, or raw bytes in the bundle's place, to the file that the proxy watches. */
-  publish(rules: 'standard' | readonly RuleSource[] | Buffer, options?: { sequence?: number; expiresAt?: Date; key?: JWK; scope?: string }): Promise<void>
+  publish(
+    rules: 'standard' | readonly RuleSource[] | Buffer,
+    options?: { sequence?: number; expiresAt?: Date; key?: JWK; scope?: string },
+  ): Promise<void>
   setPolicyData(data: unknown): Promise<void>
   metrics(): Promise<string>
   /** The value of one sample, 0 where it is not there: `sample('stamps_issued_total{tenant="acme"}')`. */

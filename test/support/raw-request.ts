@@ -1,6 +1,13 @@
 import net from 'node:net'
 
-export type RawAnswer = { text: string; statusLine: string; status: number; headers: Record<string, string[]>; body: Buffer; closed: 'end' | 'reset' | 'timeout' }
+export type RawAnswer = {
+  text: string
+  statusLine: string
+  status: number
+  headers: Record<string, string[]>
+  body: Buffer
+  closed: 'end' | 'reset' | 'timeout'
+}
 
 /** Sends exactly these bytes and reads until the peer closes, the answer is complete by its own framing, or `timeoutMs`. */
 export function rawRequest(url: string, request: string | Buffer, timeoutMs = 5_000): Promise<RawAnswer> {

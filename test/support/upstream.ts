@@ -1,7 +1,13 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
 import net, { type AddressInfo, type Socket } from 'node:net'
 
-export type SeenRequest = { method: string; url: string; headers: IncomingMessage['headers']; rawHeaders: string[]; body: Buffer }
+export type SeenRequest = {
+  method: string
+  url: string
+  headers: IncomingMessage['headers']
+  rawHeaders: string[]
+  body: Buffer
+}
 
 /** A service behind the proxy, told by each test how to answer; remembers what it was asked. */
 export type Upstream = {
@@ -17,7 +23,13 @@ export async function startUpstream(): Promise<Upstream> {
     const chunks: Buffer[] = []
     request.on('data', (chunk: Buffer) => chunks.push(chunk))
     request.on('end', () => {
-      const it = { method: request.method ?? '', url: request.url ?? '', headers: request.headers, rawHeaders: request.rawHeaders, body: Buffer.concat(chunks) }
+      const it = {
+        method: request.method ?? '',
+        url: request.url ?? '',
+        headers: request.headers,
+        rawHeaders: request.rawHeaders,
+        body: Buffer.concat(chunks),
+      }
       seen.push(it)
       upstream.answer(it, response)
     })
@@ -32,7 +44,9 @@ export async function startUpstream(): Promise<Upstream> {
 }
 
 /** An upstream that says exactly these bytes to every request: what no HTTP library would send. */
-export async function startRawUpstream(onRequest: (socket: Socket, head: string) => void): Promise<{ url: string; close(): Promise<void> }> {
+export async function startRawUpstream(
+  onRequest: (socket: Socket, head: string) => void,
+): Promise<{ url: string; close(): Promise<void> }> {
   const sockets = new Set<Socket>()
   const server = net.createServer((socket) => {
     sockets.add(socket)

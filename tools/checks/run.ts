@@ -1,4 +1,4 @@
-import { spawn } from 'node:child_process'
+import { spawn, type ChildProcess } from 'node:child_process'
 import { mkdtemp, readFile, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
@@ -9,6 +9,15 @@ export type CheckResult = {
   readonly counts: Counts
   readonly failures: readonly Failure[]
   readonly seconds: number
+}
+
+// A run that is told to stop takes its tool with it.
+let running: ChildProcess | undefined
+for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+  process.once(signal, () => {
+    running?.kill(signal)
+    process.exit(1)
+  })
 }
 
 const ROOT = path.resolve(import.meta.dirname, '../..')
@@ -63,6 +72,7 @@ function run(
       },
       stdio: mode === 'show' ? ['ignore', 'inherit', 'inherit'] : ['ignore', 'pipe', 'pipe'],
     })
+    running = child
     const chunks: Buffer[] = []
     child.stdout?.on('data', (chunk: Buffer) => chunks.push(chunk))
     child.stderr?.on('data', (chunk: Buffer) => chunks.push(chunk))
