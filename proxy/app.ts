@@ -48,8 +48,9 @@ const SIDECAR_SUFFIX = '.stamp.json'
  * request and response, since what leaves must be byte for byte what was sealed.
  */
 export function buildApp(deps: ProxyAppDeps): FastifyInstance {
+  const logger: FastifyBaseLogger = deps.log
   const app = Fastify({
-    loggerInstance: deps.log,
+    loggerInstance: logger,
     logController: new LogController({ disableRequestLogging: true }),
     requestTimeout: deps.requestTimeoutMs,
     http: { maxHeaderSize: deps.maxHeaderBytes, insecureHTTPParser: false },

@@ -7,7 +7,6 @@ import {
   MAX_BATCH_ITEMS,
   SessionClosed,
   SessionOpened as SessionOpenedSchema,
-  WIRE_VERSION,
   type Checkpoint as CheckpointSchema,
   type SessionClose,
   type SessionOpen,

@@ -166,7 +166,7 @@ export async function decodeContent(content: Buffer, contentEncoding: string, ma
       'UPSTREAM_INVALID',
       `The service nested ${encodings.length} content encodings; at most 2 are decoded`,
     )
-  for (const name of encodings.reverse()) {
+  for (const name of encodings.toReversed()) {
     if (!Object.hasOwn(decoders, name)) {
       throw new SignetError(
         'UPSTREAM_INVALID',

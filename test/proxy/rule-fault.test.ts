@@ -22,7 +22,7 @@ decision := {"evaluated": true, "violations": [], "regulations": [$"N{n}"]} if {
 }`),
   faulty('aborts', `decision := {"evaluated": true, "violations": []} if not input.request.path == "/aborts"
 
-decision := {"evaluated": true, "violations": numbers.range(1, 3000000)} if input.request.path == "/aborts"`),
+decision := {"evaluated": true, "violations": numbers.range(1, 600000)} if input.request.path == "/aborts"`),
   faulty('conflicts', `${GOOD}decision := {"evaluated": true, "violations": [], "classification": "public"} if startswith(input.request.path, "/conflict")
 
 decision := {"evaluated": true, "violations": [], "classification": "internal"} if endswith(input.request.path, "/conflicts")`),
@@ -42,10 +42,17 @@ beforeAll(async () => {
 })
 afterAll(() => fixture.stop())
 
+let asked = 0
+/** A rule that timed out is paused for a while. Each path is new, so that no decision comes from the cache. */
+function nonePaused(): Promise<unknown> {
+  return until('no rule to be paused', async () => (await exchange(`${fixture.stack.external}/fine/${(asked += 1)}`)).status === 200)
+}
+
 type Problem = { violations: { rule: string; message: string }[]; request_id: string }
 
 describe.each(['loops', 'aborts', 'conflicts', 'undefined', 'no-sentinel', 'wrong-shape'])('a rule that %s', (rule) => {
   test('is the only one that is undecidable; closed outside, open inside', async () => {
+    await nonePaused()
     const external = await exchange(`${fixture.stack.external}/${rule}`)
     expect(external.status).toBe(422)
     const problem = JSON.parse(external.body.toString()) as Problem
@@ -61,7 +68,7 @@ describe.each(['loops', 'aborts', 'conflicts', 'undefined', 'no-sentinel', 'wron
 })
 
 test('a rule that loops holds the event loop no longer than its limit, and then is paused', async () => {
-  await until('the pause to end', async () => (await exchange(`${fixture.stack.internal}/other`)).status === 200)
+  await nonePaused()
   const startedAt = performance.now()
   const slow = Promise.all(Array.from({ length: 10 }, () => exchange(`${fixture.stack.external}/loops`)))
   const other = exchange(`${fixture.stack.admin}/livez`)
@@ -70,7 +77,7 @@ test('a rule that loops holds the event loop no longer than its limit, and then 
   // 100 ms for all rules at once, 100 ms for the guilty one alone; whoever comes next finds it paused.
   expect(performance.now() - startedAt).toBeLessThan(1_500)
   expect(answers.map(({ status }) => status)).toEqual(Array(10).fill(422))
-  await until('the pause to end', async () => (await exchange(`${fixture.stack.external}/fine`)).status === 200)
+  await nonePaused()
 })
 
 describe('a rule that reads the body', () => {
