@@ -162,6 +162,35 @@ describe('signet verify FILE', () => {
       wantOutput: /^intact/,
     },
     {
+      name: 'a stamped JSON file against its own sidecar: both stamps are over the payload',
+      file: () => put('both.json', stamped),
+      args: [
+        '--sidecar',
+        put('both-sidecar.json', stampOf(Buffer.from('{"revenue":12,"note":"x"}'), subject(TARGET)).jcs),
+        ...AS_SENT,
+      ],
+      want: 0,
+      wantOutput: /^verified {2}/,
+    },
+    {
+      name: 'a good sidecar does not excuse a changed stamp inside',
+      file: () => put('both-bad.json', flipped(stamped, '"confidential"', '"public"')),
+      args: [
+        '--sidecar',
+        put('both-sidecar.json', stampOf(Buffer.from('{"revenue":12,"note":"x"}'), subject(TARGET)).jcs),
+        ...AS_SENT,
+      ],
+      want: 1,
+      wantOutput: /^INVALID/,
+    },
+    {
+      name: 'a header that is a hash alone, and no stamp inside',
+      file: () => put('orders-hash.csv', csv),
+      args: ['--stamp-header', formatStampHeader(csvStamp.hash, null)],
+      want: 1,
+      wantOutput: /hash alone/,
+    },
+    {
       name: 'a sidecar of other content',
       file: () => put('wrong.csv', 'a,b\n'),
       args: ['--sidecar', put('x.json', csvStamp.jcs)],

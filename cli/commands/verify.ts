@@ -4,9 +4,10 @@ import { SignetError } from '#core/error/signet-error.ts'
 import { indexKeyring, parseKeyring, type KeyIndex } from '#core/keyring/keyring.ts'
 import { CHANNELS, type Channel, type StampSubject } from '#core/stamp/schema.ts'
 import { targetDigest } from '#core/stamp/subject.ts'
-import { verifyStamp } from '#core/stamp/verify.ts'
+import { verifyStamp, type VerifiedStamp } from '#core/stamp/verify.ts'
 import { findState, readEndpoints } from '../state.ts'
 import { UsageError } from '../usage.ts'
+import type { Evidence } from '../verify/evidence.ts'
 import { evidenceOfFile } from '../verify/file.ts'
 import { verifyLedger } from '../verify/ledger.ts'
 import { exitCodeOf, formatReport, invalidReport, verifiedReport, type Report } from '../verify/report.ts'
@@ -84,7 +85,7 @@ async function verifySource(
     if (url === undefined) {
       if (flags.header !== undefined) throw new UsageError('--header goes with a URL')
       const evidence = await evidenceOfFile(source, { sidecar: flags.sidecar, stampHeader: flags['stamp-header'] })
-      return verifiedReport(source, evidence.place, verifyStamp({ ...evidence, keyring, expected: stated }))
+      return verifiedReport(source, evidence.place, verifyAll({ ...evidence, expected: stated }, keyring))
     }
     if (flags.sidecar !== undefined || flags['stamp-header'] !== undefined) {
       throw new UsageError('--sidecar and --stamp-header go with a FILE; a URL says itself where its stamp is')
@@ -92,12 +93,18 @@ async function verifySource(
     const method = flags.method ?? 'GET'
     const evidence = await evidenceOfUrl({ url, method, headers: parseHeaders(flags.header ?? []) })
     const expected = { ...localSubject(url, env), ...evidence.expected, ...stated }
-    return verifiedReport(source, evidence.place, verifyStamp({ ...evidence, keyring, expected }))
+    return verifiedReport(source, evidence.place, verifyAll({ ...evidence, expected }, keyring))
   } catch (error) {
     const report = error instanceof SignetError ? invalidReport(source, error) : null
     if (report === null) throw error
     return report
   }
+}
+
+/** Every stamp has to hold: one beside the content does not excuse one inside. The last one is reported. */
+function verifyAll({ payload, stamps, expected }: Evidence, keyring: KeyIndex): VerifiedStamp {
+  const verified = stamps.map((stampBytes) => verifyStamp({ stampBytes, payload, keyring, expected }))
+  return verified.find(({ subjectChecked }) => !subjectChecked) ?? (verified.at(-1) as VerifiedStamp)
 }
 
 /** What the command line says of the answer. */

@@ -1,32 +1,37 @@
 import { readFile } from 'node:fs/promises'
 import { SignetError } from '#core/error/signet-error.ts'
+import { findStamps } from '#core/stamp/content.ts'
 import { UsageError } from '../usage.ts'
-import { embeddedStamp, headerStamp, type Evidence } from './evidence.ts'
+import { isMissing, type Evidence } from './evidence.ts'
 
 /**
- * A file and its stamp: of `sidecar` or `stampHeader` where given, else the one inside it, else `NAME.stamp.json` beside it.
- * @throws UsageError for a file that cannot be read; SignetError STAMP_MISSING, STAMP_INVALID, JSON_INVALID
+ * A file and its stamps: the one inside it, and that of `sidecar` or `stampHeader` where given; without any of them `NAME.stamp.json`
+ * beside it. Every stamp found has to verify.
+ * @throws UsageError for a file that cannot be read; SignetError as `findStamps` does
  */
 export async function evidenceOfFile(
   file: string,
   options: { sidecar?: string | undefined; stampHeader?: string | undefined },
 ): Promise<Omit<Evidence, 'expected'>> {
-  const bytes = await read(file)
-  if (options.sidecar !== undefined) {
-    return { payload: bytes, stampBytes: await read(options.sidecar), place: `in ${options.sidecar}` }
+  const content = await read(file)
+  const sidecar = options.sidecar === undefined ? undefined : await read(options.sidecar)
+  const place =
+    options.sidecar !== undefined
+      ? `in ${options.sidecar}`
+      : options.stampHeader !== undefined
+        ? 'in the header given'
+        : 'in the file'
+  try {
+    return { ...findStamps(content, { sidecar, header: options.stampHeader }), place }
+  } catch (error) {
+    if (!isMissing(error) || sidecar !== undefined || options.stampHeader !== undefined) throw error
+    const beside = `${file}.stamp.json`
+    const stampBytes = await readFile(beside).catch(() => null)
+    if (stampBytes !== null) return { ...findStamps(content, { sidecar: stampBytes }), place: `in ${beside}` }
+    throw error.code === 'STAMP_MISSING'
+      ? new SignetError('STAMP_MISSING', `there is no stamp in ${file}, and no ${beside}`)
+      : error
   }
-  if (options.stampHeader !== undefined) {
-    const { stampBytes } = headerStamp(options.stampHeader)
-    if (stampBytes === null)
-      throw new UsageError('this Compliance-Stamp value is a hash alone; give the stamp itself with --sidecar')
-    return { payload: bytes, stampBytes, place: 'in the header given' }
-  }
-  const { found, problem } = embeddedStamp(bytes)
-  if (found !== null) return { ...found, place: 'in the file' }
-  const beside = `${file}.stamp.json`
-  const stampBytes = await readFile(beside).catch(() => null)
-  if (stampBytes !== null) return { payload: bytes, stampBytes, place: `in ${beside}` }
-  throw problem ?? new SignetError('STAMP_MISSING', `there is no stamp in ${file}, and no ${beside}`)
 }
 
 async function read(file: string): Promise<Buffer> {

@@ -1,9 +1,12 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { ERROR_CODES } from '#core/error/codes.ts'
 import { SignetError } from '#core/error/signet-error.ts'
+import { digestText } from '#core/crypto/digest.ts'
+import { findStamps } from '#core/stamp/content.ts'
+import { parseStampHeader } from '#core/stamp/header.ts'
 import { targetDigest } from '#core/stamp/subject.ts'
 import { UsageError } from '../usage.ts'
-import { embeddedStamp, headerStamp, requireHash, type Evidence } from './evidence.ts'
+import { isMissing, type Evidence } from './evidence.ts'
 
 const WELL_KNOWN = '/.well-known/signet/'
 const REQUEST_TIMEOUT_MS = 120_000
@@ -30,23 +33,33 @@ export async function evidenceOfUrl(request: UrlRequest): Promise<Evidence> {
     method: request.method,
     status: response.status,
   }
-  const header = response.headers.get('compliance-stamp')
-  const stated = header === null ? null : headerStamp(header)
-  const { found, problem } = embeddedStamp(body)
-  if (found !== null) {
-    if (stated !== null) requireHash(found.stampBytes, stated.hash, 'in the content')
-    return { ...found, place: 'in the content', expected }
+  const header = response.headers.get('compliance-stamp') ?? undefined
+  try {
+    const found = findStamps(body, { header })
+    const inHeader = header !== undefined && parseStampHeader(header).stampBytes !== undefined
+    return { ...found, place: inHeader ? 'in the Compliance-Stamp header' : 'in the content', expected }
+  } catch (error) {
+    if (!isMissing(error)) throw error
+    const link = stampLink(response.headers.get('link'), request.url)
+    if (link === null) {
+      throw error.code === 'STAMP_MISSING' ? new SignetError('STAMP_MISSING', missing(response, body)) : error
+    }
+    const sidecar = await fetchStamp(link, request)
+    if (header !== undefined) requireHash(sidecar, parseStampHeader(header).hash, link)
+    return { ...findStamps(body, { sidecar }), place: `at ${link.href}`, expected }
   }
-  if (stated !== null && stated.stampBytes !== null) {
-    return { payload: body, stampBytes: stated.stampBytes, place: 'in the Compliance-Stamp header', expected }
-  }
-  const link = stampLink(response.headers.get('link'), request.url)
-  if (link !== null) {
-    const stampBytes = await fetchStamp(link, request)
-    if (stated !== null) requireHash(stampBytes, stated.hash, `at ${link.href}`)
-    return { payload: body, stampBytes, place: `at ${link.href}`, expected }
-  }
-  throw problem ?? new SignetError('STAMP_MISSING', missing(response, body))
+}
+
+function requireHash(stampBytes: Uint8Array, stated: string, link: URL): void {
+  const found = digestText(stampBytes)
+  if (found === stated) return
+  throw new SignetError(
+    'STAMP_INVALID',
+    `the stamp at ${link.href} has the hash ${found}, where the header states ${stated}`,
+    {
+      details: { stated, found },
+    },
+  )
 }
 
 async function send(url: URL, method: string, headers: ReadonlyMap<string, string>): Promise<Response> {
