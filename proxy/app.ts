@@ -52,8 +52,16 @@ export function buildApp(deps: ProxyAppDeps): FastifyInstance {
   const app = Fastify({
     loggerInstance: logger,
     logController: new LogController({ disableRequestLogging: true }),
+    // Nothing logs through the request; a child logger for each costs as much as the whole routing.
+    childLoggerFactory: (parent) => parent,
     requestTimeout: deps.requestTimeoutMs,
-    http: { maxHeaderSize: deps.maxHeaderBytes, insecureHTTPParser: false },
+    http: {
+      maxHeaderSize: deps.maxHeaderBytes,
+      insecureHTTPParser: false,
+      // Node takes the longer of the two time-outs for the one of the whole request, and looks for late ones only this often.
+      headersTimeout: Math.min(60_000, deps.requestTimeoutMs),
+      connectionsCheckingInterval: Math.min(30_000, deps.requestTimeoutMs),
+    },
     frameworkErrors: (error, request, reply) => {
       reply.hijack()
       const refusal = new SignetError('REQUEST_INVALID', `The request target is malformed: ${error.message}`)

@@ -41,6 +41,12 @@ export function createProxyMetrics(
       labelNames: ['tenant', 'rule'],
       registers,
     }),
+    shadowUnaudited: new Counter({
+      name: 'signet_shadow_unaudited',
+      help: 'Answers under shadow that passed although their audit event could not be written',
+      labelNames: ['tenant'],
+      registers,
+    }),
     undecidable: new Counter({
       name: 'signet_rules_undecidable',
       help: 'Rules that could not be judged',
@@ -108,5 +114,30 @@ export function createProxyMetrics(
       help: 'Answers refused because their audit event could not be written',
       registers,
     }),
+  }
+}
+
+/** Why an upstream's answer left unstamped under `enforce`. */
+const MISSING_REASONS = ['aborted', 'flag'] as const
+
+/** Families that alerts watch begin with 0: of a series that begins with 1, `increase()` does not see the first. */
+export function beginAtZero(metrics: ProxyMetrics, tenant: string): void {
+  metrics.stampsIssued.inc({ tenant }, 0)
+  metrics.forgedStamps.inc({ tenant }, 0)
+  metrics.shadowUnaudited.inc({ tenant }, 0)
+  for (const reason of MISSING_REASONS) metrics.stampsMissing.inc({ tenant, reason }, 0)
+}
+
+/** The same for the rules of a bundle. */
+export function beginRulesAtZero(
+  metrics: ProxyMetrics,
+  tenant: string,
+  rules: readonly { readonly id: string }[],
+): void {
+  for (const { id: rule } of rules) {
+    metrics.stampsRejected.inc({ tenant, rule }, 0)
+    metrics.approvalBlocked.inc({ tenant, rule }, 0)
+    metrics.shadowViolations.inc({ tenant, rule }, 0)
+    metrics.undecidable.inc({ rule }, 0)
   }
 }

@@ -28,7 +28,7 @@ import { Budget } from './exchange/budget.ts'
 import { parsePeers } from './http/caller.ts'
 import { createRequestTracing } from './http/request-tracing.ts'
 import { StampKeys } from './keys.ts'
-import { createProxyMetrics } from './metrics.ts'
+import { beginAtZero, beginRulesAtZero, createProxyMetrics } from './metrics.ts'
 import { PolicyHolder } from './policy/holder.ts'
 import { openSequenceFloor } from './policy/sequence-floor.ts'
 import { StampStore } from './stamps/store.ts'
@@ -57,7 +57,9 @@ export async function startProxy(
     inFlight: () => budget.inFlight,
     bufferedBytes: () => budget.bufferedBytes,
   })
+  beginAtZero(metrics, config.SIGNET_TENANT)
   const nowMs = Date.now
+
   const monotonicMs = (): number => performance.now()
   const stopping = new AbortController()
   let draining = false
@@ -81,7 +83,12 @@ export async function startProxy(
     token: { file: config.SIGNET_LEDGER_TOKEN_FILE },
   })
   const journal = await openJournal({
-    spool: { dir: config.SIGNET_SPOOL_DIR, maxBytes: config.SIGNET_SPOOL_MAX_BYTES },
+    spool: {
+      dir: config.SIGNET_SPOOL_DIR,
+      maxBytes: config.SIGNET_SPOOL_MAX_BYTES,
+      // Space is given back by the segment: a small spool needs small ones.
+      segmentBytes: Math.min(16_777_216, Math.floor(config.SIGNET_SPOOL_MAX_BYTES / 8)),
+    },
     client,
     keyring: { ackKey: (keyId) => keys.index.ackKey(keyId) },
     logger: log,
@@ -216,6 +223,7 @@ export async function startProxy(
       )
       sequence.raise(bundle.metadata.sequence)
       bundleExpiresMs = Date.parse(bundle.metadata.expires_at)
+      beginRulesAtZero(metrics, config.SIGNET_TENANT, evaluator.rules)
       metrics.bundleLoads.inc({ result: 'loaded' })
       metrics.bundleInfo.reset()
       metrics.bundleInfo.set({ revision: bundle.revision }, 1)

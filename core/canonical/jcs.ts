@@ -13,7 +13,47 @@ const NEEDS_CARE = /["\\\u0000-\u001f\ud800-\udfff]/
  * surrogates in values or names, sparse arrays, other objects, cycles. Nothing is dropped or converted.
  */
 export function canonicalize(value: unknown): string {
-  return write(value, 0)
+  // What has its names in order already is what JSON.stringify writes, at less than half the cost.
+  return isInOrder(value, 0) ? JSON.stringify(value) : write(value, 0)
+}
+
+/**
+ * Whether JSON.stringify of this value is its canonical form: every value in it has one, and the names of every object come in
+ * the order of UTF-16 code units. False also where there is none at all; `write` then says why.
+ */
+function isInOrder(value: unknown, depth: number): boolean {
+  switch (typeof value) {
+    case 'string':
+      return value.isWellFormed()
+    case 'number':
+      return Number.isFinite(value)
+    case 'boolean':
+      return true
+    case 'object':
+      if (value === null) return true
+      if (depth >= MAX_DEPTH) return false
+      return Array.isArray(value) ? areInOrder(value, depth + 1) : hasNamesInOrder(value, depth + 1)
+    default:
+      return false
+  }
+}
+
+function areInOrder(items: readonly unknown[], depth: number): boolean {
+  for (let index = 0; index < items.length; index++) if (!isInOrder(items[index], depth)) return false
+  return true
+}
+
+function hasNamesInOrder(object: object, depth: number): boolean {
+  const prototype: unknown = Object.getPrototypeOf(object)
+  if (prototype !== Object.prototype && prototype !== null) return false
+  if (Object.getOwnPropertySymbols(object).length > 0) return false
+  const names = Object.keys(object)
+  for (let index = 0; index < names.length; index++) {
+    const name = names[index] as string
+    if (index > 0 && (names[index - 1] as string) > name) return false
+    if (!name.isWellFormed() || !isInOrder((object as Record<string, unknown>)[name], depth)) return false
+  }
+  return true
 }
 
 function write(value: unknown, depth: number): string {

@@ -47,8 +47,8 @@ export function signStamp(toSign: StampToSign): SignedStamp {
   }
   const integrity = {
     alg: 'HMAC-SHA256',
-    key_id: key.keyId,
     canonicalization: toSign.canonicalization,
+    key_id: key.keyId,
     payload_digest: formatDigest(toSign.payloadDigest),
     payload_length: toSign.payloadLength,
   } as const
@@ -68,6 +68,27 @@ export function signStamp(toSign: StampToSign): SignedStamp {
 
 /** The canonical form of claims and `integrity` together, and where in it `integrity` ends. */
 function writeUnsigned(claims: StampClaims, integrityJcs: string): { text: string; integrityEnd: number } {
+  const { before, after } = Object.keys(claims).length === KNOWN_CLAIMS ? splitKnown(claims) : split(claims)
+  // Claims have required members on both sides of `integrity`, so neither part is empty.
+  const head = `${canonicalize(before).slice(0, -1)},"integrity":${integrityJcs}`
+  return { text: `${head},${canonicalize(after).slice(1)}`, integrityEnd: head.length }
+}
+
+/** All of them are required: as many members as these are these. */
+const KNOWN_CLAIMS = Object.keys(Stamp.properties).length - 1
+
+/** The members that sort before `integrity` and behind it, in their order. Hot: `split` costs more than all else here. */
+function splitKnown(claims: StampClaims): { before: object; after: object } {
+  const { approval_status, data_classification, data_lineage } = claims
+  const { policy, regulatory_compliance, stamp_version, subject, timestamp_utc } = claims
+  return {
+    before: { approval_status, data_classification, data_lineage },
+    after: { policy, regulatory_compliance, stamp_version, subject, timestamp_utc },
+  }
+}
+
+/** The same for claims with members that we do not know: they are signed all the same. */
+function split(claims: StampClaims): { before: object; after: object } {
   // Without a prototype: `__proto__` is a name like any other.
   const before: Record<string, unknown> = Object.create(null)
   const after: Record<string, unknown> = Object.create(null)
@@ -76,7 +97,5 @@ function writeUnsigned(claims: StampClaims, integrityJcs: string): { text: strin
     const part = name < 'integrity' ? before : after
     part[name] = claims[name as keyof StampClaims]
   }
-  // Claims have required members on both sides of `integrity`, so neither part is empty.
-  const head = `${canonicalize(before).slice(0, -1)},"integrity":${integrityJcs}`
-  return { text: `${head},${canonicalize(after).slice(1)}`, integrityEnd: head.length }
+  return { before, after }
 }

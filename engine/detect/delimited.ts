@@ -4,6 +4,9 @@ import { MIN_DIGITS, type TextScanner } from './text.ts'
 import type { Tally } from './tally.ts'
 
 const MAX_COLUMNS = 4096
+const MAX_HEADER_BYTES = 65_536
+/** Of a table that does not say that it is one. */
+const MAX_HEADER_FIELD = 64
 /** Ends a field. */
 const END = 255
 const QUOTE = 0x22
@@ -67,6 +70,32 @@ export function scanDelimited(bytes: Buffer, tally: Tally, text: TextScanner): v
   }
 }
 
+/**
+ * Whether text under no name of its own begins as a table does: a first line of short fields, one of which is a label that
+ * detectors know, and the same delimiter in the second.
+ */
+export function isTable(bytes: Buffer): boolean {
+  const start = afterEmptyLines(bytes)
+  const lineEnd = bytes.indexOf(LINE_FEED, start)
+  if (lineEnd === -1 || lineEnd - start > MAX_HEADER_BYTES) return false
+  const delimiter = delimiterOf(bytes)
+  const next = bytes.indexOf(delimiter, lineEnd)
+  const nextEnd = bytes.indexOf(LINE_FEED, lineEnd + 1)
+  if (next === -1 || (nextEnd !== -1 && next > nextEnd)) return false
+  // A line of prose may end with a comma, a header does not.
+  if (delimiter === DELIMITERS[0] && bytes[lineEnd - 1] === delimiter) return false
+  let isLabelled = false
+  let fields = 0
+  for (let field = start; field <= lineEnd; fields++) {
+    let end = bytes.indexOf(delimiter, field)
+    if (end === -1 || end > lineEnd) end = lineEnd
+    if (end - field > MAX_HEADER_FIELD) return false
+    if (labelOf(bytes, field, bytes[end - 1] === CARRIAGE_RETURN ? end - 1 : end) !== 0) isLabelled = true
+    field = end + 1
+  }
+  return isLabelled && fields > 1
+}
+
 function noteField(tally: Tally, label: number): void {
   const field = financialField(label)
   if (field > 0) tally.financialFields |= 1 << (field - 1)
@@ -83,15 +112,23 @@ function endOfQuoted(bytes: Buffer, start: number, end: number): number {
   }
 }
 
+/** What the first line that is not empty has most of. */
 function delimiterOf(bytes: Buffer): number {
-  let lineEnd = bytes.indexOf(LINE_FEED)
-  if (lineEnd === -1) lineEnd = Math.min(bytes.length, 65_536)
+  const start = afterEmptyLines(bytes)
+  let lineEnd = bytes.indexOf(LINE_FEED, start)
+  if (lineEnd === -1) lineEnd = Math.min(bytes.length, start + MAX_HEADER_BYTES)
   let best = DELIMITERS[0]!
   let most = 0
   for (const delimiter of DELIMITERS) {
     let count = 0
-    for (let i = 0; i < lineEnd; i++) if (bytes[i] === delimiter) count++
+    for (let i = start; i < lineEnd; i++) if (bytes[i] === delimiter) count++
     if (count > most) [best, most] = [delimiter, count]
   }
   return best
+}
+
+function afterEmptyLines(bytes: Buffer): number {
+  let start = 0
+  while (bytes[start] === LINE_FEED || bytes[start] === CARRIAGE_RETURN) start++
+  return start
 }

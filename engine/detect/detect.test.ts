@@ -271,6 +271,7 @@ describe('names of persons', () => {
     { mediaType: 'text/csv', text: 'id,First Name,x\r\n1,Ada,y\r\n2,"Grace, B.",z\r\n', want: 2 },
     { mediaType: 'text/csv', text: 'name;birthday\nAda;1815-12-10\n', want: 1 },
     { mediaType: 'text/csv', text: 'name,price\nThing,3\n', want: 0 },
+    { mediaType: 'text/csv', text: '\n\r\nx;last_name\n1;Lovelace\n', want: 1 },
     { mediaType: 'text/csv', text: '\n"a ""quoted"", header",last_name\nx,Lovelace', want: 1 },
     { mediaType: 'text/tab-separated-values', text: 'full_name\tx\nAda\t1\n', want: 1 },
     { mediaType: 'application/xml', text: '<p><first:lastName a="b">Lovelace</first:lastName></p>', want: 1 },
@@ -402,10 +403,38 @@ describe('what cannot be read is undecidable', () => {
 describe('detectFacts', () => {
   it('does not read what holds no text', () => {
     const body = Buffer.from('alice@example.com')
-    for (const mediaType of ['image/png', 'application/octet-stream', 'application/pdf']) {
+    for (const mediaType of ['image/png', 'application/zip', 'application/pdf']) {
       const { facts, undecidable } = detectFacts(body, mediaType, new Set<FactName>(['email']))
       expect({ facts, undecidable }).toEqual({ facts: { email: { applicable: false, count: 0 } }, undecidable: [] })
     }
+  })
+
+  it.each([
+    { name: 'a table', body: 'first_name,born\nAda,1815\n', want: { person_name: 1 } },
+    { name: 'a table of another delimiter', body: 'id\tphone\r\n1\t0171 1234567\r\n', want: { phone: 1 } },
+    { name: 'a table after an empty line', body: '\n\nlast_name;x\n"Lovelace; Ada";1\n', want: { person_name: 1 } },
+    { name: 'JSON', body: '[{"first_name":"Ada"}]', want: { person_name: 1 } },
+    { name: 'an address in words', body: 'write to alice@example.com, please', want: { email: 1 } },
+    {
+      name: 'lines below a table',
+      body: 'surname,x\nBabbage,1\nFirst name: Ada\nemail: a@b.io',
+      want: { person_name: 3, email: 1 },
+    },
+    { name: 'words with commas', body: 'Patient, kind and wise,\nhe waited, and waited.\n', want: {} },
+    { name: 'one line', body: 'first_name,last_name', want: {} },
+  ])('reads text that is called text, or nothing at all: $name', ({ body, want }) => {
+    for (const mediaType of ['text/plain', '', 'application/octet-stream', 'binary/octet-stream']) {
+      expect([mediaType, findings(body, mediaType)]).toEqual([mediaType, want])
+    }
+  })
+
+  it('takes application/octet-stream for binary where it is no text, and cannot decide on text with a byte order mark', () => {
+    const of = (body: Buffer) => detectFacts(body, 'application/octet-stream', new Set<FactName>(['email']))
+    const unread = { facts: { email: { applicable: false, count: 0 } }, undecidable: [] }
+    expect(of(Buffer.alloc(0))).toEqual(unread)
+    expect(of(Buffer.from([0x50, 0x4b, 3, 4, 0]))).toEqual(unread)
+    expect(of(Buffer.from([0x89, 0x50, 0x4e, 0x47]))).toEqual(unread)
+    expect(of(Buffer.from('\ufeffa@b.io'))).toEqual({ facts: {}, undecidable: ['email'] })
   })
 
   it('gives only what is wanted', () => {

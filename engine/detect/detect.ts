@@ -1,6 +1,6 @@
 import { isUtf8 } from 'node:buffer'
 import type { Fact, FactName } from '#core/policy/decision.ts'
-import { scanDelimited } from './delimited.ts'
+import { isTable, scanDelimited } from './delimited.ts'
 import type { EmailContext } from './email.ts'
 import { scanForm } from './form.ts'
 import { decodeEscapes } from './json-escapes.ts'
@@ -20,13 +20,13 @@ type Reading = 'json' | 'json-lines' | 'delimited' | 'form' | 'markup' | 'page' 
 
 /**
  * Finds facts in a body (its Content-Encoding removed) of this media type (lower case, no parameters). Media types that hold
- * no text are not read: `applicable: false`. No media type is read as text, since clients look for themselves. One pass,
- * linear in the length. `wanted` may be any set; all detectors share the pass.
+ * no text are not read: `applicable: false`. No media type is read as text, since clients look for themselves, and so is
+ * `application/octet-stream` where it holds nothing but text. Linear in the length. `wanted` may be any set; all detectors share the pass.
  */
 export function detectFacts(payload: Buffer, mediaType: string, wanted: ReadonlySet<FactName>): Detection {
   const facts: Partial<Record<FactName, Fact>> = {}
   if (wanted.size === 0) return { facts, undecidable: [] }
-  const reading = readingOf(mediaType)
+  const reading = UNKNOWN.has(mediaType) ? readingOfUnknown(payload) : readingOf(mediaType)
   if (reading === null) {
     for (const name of wanted) facts[name] = { applicable: false, count: 0 }
     return { facts, undecidable: [] }
@@ -64,6 +64,14 @@ const TEXTUAL: ReadonlySet<string> = new Set([
   'application/n-quads',
   'application/trig',
 ])
+
+/** What servers call a file whose type they do not know: nginx and Apache a CSV file, S3 anything. */
+const UNKNOWN: ReadonlySet<string> = new Set(['application/octet-stream', 'binary/octet-stream', 'application/unknown'])
+
+/** A byte order mark makes it text, too: text that cannot be read. */
+function readingOfUnknown(payload: Buffer): Reading | null {
+  return payload.length > 0 && isUtf8(payload) && !payload.includes(0) ? 'text' : null
+}
 
 /** How a media type is read, or null for one that is not. */
 function readingOf(mediaType: string): Reading | null {
@@ -121,5 +129,13 @@ function scanText(
   }
   text.scan(bytes, 0, bytes.length)
   if (reading === 'markup' || reading === 'page') scanElements(bytes, tally)
-  else if (reading === 'text') scanLines(bytes, tally)
+  else if (reading === 'text') {
+    scanLines(bytes, tally)
+    // A table under another name must not hide who is in it.
+    if (isTable(bytes)) {
+      const table = new Tally()
+      scanDelimited(bytes, table, new TextScanner(table, 'data'))
+      tally.join(table)
+    }
+  }
 }

@@ -102,6 +102,7 @@ export class StampIssuer {
   }
 }
 
+/** Members in the order of the canonical form, which spares it the sorting. */
 function claimsOf(
   context: ExchangeContext,
   answer: Answer,
@@ -117,31 +118,30 @@ function claimsOf(
     lineage.timestampUtc === undefined ? 0 : Date.parse(lineage.timestampUtc),
     replaced === null ? 0 : Date.parse(replaced.stamp.timestamp_utc),
   )
-  const data_lineage: StampClaims['data_lineage'] = {
-    producer_id: context.producerId,
-    source_assets:
-      replaced === null ? [...lineage.sourceAssets] : [...lineage.sourceAssets, `urn:signet:stamp@${replaced.hash}`],
-    transformations: [...lineage.transformations],
-    request_id: context.requestId,
-    trace_id: context.traceId,
-  }
-  if (lineage.modelVersion !== undefined) data_lineage.model_version = lineage.modelVersion
-  if (lineage.inputHash !== undefined) data_lineage.input_hash = lineage.inputHash
   return {
-    stamp_version: 'v1',
-    timestamp_utc: new Date(Math.max(nowMs, upstreamMs)).toISOString(),
-    data_classification: judgement.classification,
-    regulatory_compliance: [...judgement.regulations],
     approval_status: judgement.approvalStatus,
-    data_lineage,
-    subject: {
-      tenant: context.tenant,
-      method: context.method,
-      target_digest: context.targetDigest,
-      status: answer.status,
-      media_type: answer.mediaType,
-      channel: context.channel,
+    data_classification: judgement.classification,
+    data_lineage: {
+      ...(lineage.inputHash === undefined ? {} : { input_hash: lineage.inputHash }),
+      ...(lineage.modelVersion === undefined ? {} : { model_version: lineage.modelVersion }),
+      producer_id: context.producerId,
+      request_id: context.requestId,
+      source_assets:
+        replaced === null ? [...lineage.sourceAssets] : [...lineage.sourceAssets, `urn:signet:stamp@${replaced.hash}`],
+      trace_id: context.traceId,
+      transformations: [...lineage.transformations],
     },
     policy: { bundle_revision: context.policy.revision, decision_id: decisionId },
+    regulatory_compliance: [...judgement.regulations],
+    stamp_version: 'v1',
+    subject: {
+      channel: context.channel,
+      media_type: answer.mediaType,
+      method: context.method,
+      status: answer.status,
+      target_digest: context.targetDigest,
+      tenant: context.tenant,
+    },
+    timestamp_utc: new Date(Math.max(nowMs, upstreamMs)).toISOString(),
   }
 }

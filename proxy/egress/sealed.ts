@@ -43,9 +43,15 @@ export function claimSeal(): Seal {
   return makeSealed
 }
 
-/** Sends a whole answer. */
-export function writeSealed(response: ServerResponse, sealed: Sealed): void {
+/** Sends a whole answer. `held`: all of it is sent at once, but the exchange ends when this resolves. */
+export function writeSealed(response: ServerResponse, sealed: Sealed, held: Promise<void> | null = null): void {
   response.writeHead(sealed.status, sealed.headers as string[])
+  if (held !== null) {
+    if (sealed.body === null) response.flushHeaders()
+    else response.write(sealed.body)
+    void held.then(() => response.end())
+    return
+  }
   if (sealed.body === null) response.end()
   else response.end(sealed.body)
 }

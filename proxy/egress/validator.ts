@@ -190,12 +190,18 @@ export class EgressValidator {
     const judgement = this.#judge(context, answer, inspection, size, digest, clock.nowMs())
     for (const { rule } of judgement.violations) metrics.shadowViolations.inc({ tenant: context.tenant, rule })
     const outcome = judgement.violations.length > 0 ? 'denied' : 'allowed'
-    recorder.record(context, answer, judgement, {
-      eventType: 'egress.decided',
-      action: 'pass',
-      outcome,
-      payloadLength: size,
-    })
+    try {
+      recorder.record(context, answer, judgement, {
+        eventType: 'egress.decided',
+        action: 'pass',
+        outcome,
+        payloadLength: size,
+      })
+    } catch (error) {
+      // Shadow changes nothing, not even this; that the trail has a hole is said loudly.
+      metrics.shadowUnaudited.inc({ tenant: context.tenant })
+      this.#deps.log.error({ error, request_id: context.requestId }, 'an answer under shadow could not be audited')
+    }
   }
 
   /** Under `off` and `shadow`: what the upstream said, unchanged. Null body: it is passed on as it comes. */
@@ -223,6 +229,7 @@ export class EgressValidator {
         : new SignetError('INTERNAL', 'The proxy failed; nothing was let out', { cause })
     if (error.code === 'INTERNAL')
       this.#deps.log.error({ error: cause, request_id: context.requestId }, 'exchange failed')
+    if (error.code === 'SPOOL_UNAVAILABLE') this.#deps.metrics.spoolRefusals.inc()
     const retryAfterSeconds = error.status === 503 ? RETRY_AFTER_SECONDS : null
     return this.#refuse(
       context,
@@ -278,7 +285,8 @@ export class EgressValidator {
       })
     } catch (error) {
       // The refusal cannot be recorded. It holds nothing of the answer, so it may leave; why is said, and loudly.
-      metrics.spoolRefusals.inc()
+      if (refusal.error.code !== 'SPOOL_UNAVAILABLE') metrics.spoolRefusals.inc()
+
       log.error({ error, request_id: context.requestId }, 'a refusal could not be audited')
       if (error instanceof SignetError)
         answered = { ...refusal, error, violations: [], retryAfterSeconds: RETRY_AFTER_SECONDS }

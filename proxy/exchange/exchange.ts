@@ -22,7 +22,7 @@ import { declaredLineage } from '../lineage.ts'
 import type { ProxyMetrics } from '../metrics.ts'
 import type { Budget } from './budget.ts'
 import { isSafe, type ExchangeContext } from './context.ts'
-import { detachedBody } from './request-body.ts'
+import { detachedBody, requestArrived } from './request-body.ts'
 import { upstreamFailure, worthRetrying } from './upstream-failure.ts'
 
 export type ExchangeDeps = {
@@ -380,7 +380,7 @@ export class Exchange implements Dispatcher.DispatchHandler {
     const write = (): void => {
       if (response.destroyed) return
       try {
-        writeSealed(response, sealed)
+        writeSealed(response, sealed, this.#hasBody && !this.#request.complete ? requestArrived(this.#request) : null)
       } catch (error) {
         // A header that Node would not write: nothing has left, and a client must not wait for what never comes.
         this.#abandon(error)

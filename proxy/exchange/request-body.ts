@@ -16,3 +16,23 @@ export function detachedBody(request: IncomingMessage): Readable {
   request.pipe(body)
   return body
 }
+
+const LINGER_MS = 5_000
+
+/**
+ * Resolves when a request that was answered early has arrived, or the client is gone, or does not stop: a connection that is closed
+ * while the client still sends would be reset, and the answer lost with it (RFC 9112 §9.6).
+ */
+export function requestArrived(request: IncomingMessage): Promise<void> {
+  return new Promise((resolve) => {
+    const timer = setTimeout(resolve, LINGER_MS)
+    request.once('close', () => {
+      clearTimeout(timer)
+      resolve()
+    })
+    request.once('end', () => {
+      clearTimeout(timer)
+      resolve()
+    })
+  })
+}

@@ -1,8 +1,7 @@
 import { randomInt } from 'node:crypto'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { embeddedStamp } from '#cli/verify/evidence.ts'
 import { SignetError } from '#core/error/signet-error.ts'
-import { parseStampHeader } from '#core/stamp/header.ts'
+import { findStamps } from '#core/stamp/content.ts'
 import type { Channel } from '#core/stamp/schema.ts'
 import { extractStamp } from '#core/stamp/splice.ts'
 import { targetDigest } from '#core/stamp/subject.ts'
@@ -11,7 +10,13 @@ import { startFakeLedger, type FakeLedger } from '#test/support/fake-ledger.ts'
 import { CLIENTS } from '#test/support/http-clients.ts'
 import { ledgerAccess } from '#test/support/proxy-fixture.ts'
 import { startProxyStack, type ProxyStack } from '#test/support/proxy-stack.ts'
-import { readDataSet, startFileServer, startJsonServer, type FileService, type RealService } from '#test/support/real-services.ts'
+import {
+  readDataSet,
+  startFileServer,
+  startJsonServer,
+  type FileService,
+  type RealService,
+} from '#test/support/real-services.ts'
 import { locateStamp, openVerifiers, type Claim, type Evidence, type Verifiers } from '#test/support/verifiers.ts'
 
 /** Answers of real services, stamped by the proxy, and then changed or moved: the core, the command line tool and the verifier in Python must all see it. */
@@ -36,9 +41,14 @@ beforeAll(async () => {
   kept.item = await keep(json, '/cars/12')
   kept.list = await keep(json, '/cars?_limit=2')
   kept.csv = await keep(files, '/data/iowa-electricity.csv')
-  kept.object = await keep(files, '/data/us-10m.json')
+  kept.object = await keep(files, '/data/world-110m.json')
   kept.empty = await keep(files, '/data/stocks.csv', { method: 'HEAD' })
-  const stamp = await CLIENTS.fetch({ url: `${files.external}/data/flare.json.stamp.json`, method: 'GET', headers: {}, body: null })
+  const stamp = await CLIENTS.fetch({
+    url: `${files.external}/data/flare.json.stamp.json`,
+    method: 'GET',
+    headers: {},
+    body: null,
+  })
   kept.sidecar = {
     evidence: { body: await readDataSet('flare.json'), place: 'sidecar', stamp: stamp.body },
     claim: { target: '/data/flare.json', method: 'GET', status: 200, tenant: files.tenant, channel: 'external' },
@@ -52,7 +62,11 @@ afterAll(async () => {
   await verifiers?.close()
 })
 
-async function keep(proxy: ProxyStack, target: string, { method = 'GET', channel = 'external' as Channel } = {}): Promise<Kept> {
+async function keep(
+  proxy: ProxyStack,
+  target: string,
+  { method = 'GET', channel = 'external' }: { method?: string; channel?: Channel } = {},
+): Promise<Kept> {
   const url = proxy[channel] + target
   const answer = await CLIENTS.fetch({ url, method, headers: {}, body: null })
   const evidence = await locateStamp(url, answer)
@@ -63,14 +77,11 @@ async function keep(proxy: ProxyStack, target: string, { method = 'GET', channel
 /** As a verifier does, from the saved answer alone. @throws SignetError when it does not verify */
 function check({ proxy }: Kept, { body, place, stamp }: Evidence, { target, ...rest }: Claim): void {
   const expected = { ...rest, target_digest: targetDigest(target) }
-  // The command line's own reading of "inside": content that is no object has nothing inside.
-  const { found: inside, problem } = embeddedStamp(body)
-  const payload = inside?.payload ?? body
-  const found = [inside?.stampBytes]
-  if (place === 'header') found.push(parseStampHeader(String(stamp)).stampBytes)
-  if (place === 'sidecar') found.push(stamp as Buffer)
-  const stamps = found.filter((bytes) => bytes !== undefined)
-  if (stamps.length === 0) throw problem ?? new SignetError('STAMP_MISSING', 'no stamp')
+  const beside = {
+    header: place === 'header' ? String(stamp) : undefined,
+    sidecar: place === 'sidecar' ? (stamp as Buffer) : undefined,
+  }
+  const { payload, stamps } = findStamps(body, beside)
   for (const stampBytes of stamps) verifyStamp({ stampBytes, payload, keyring: proxy.keyring, expected })
 }
 
@@ -102,15 +113,27 @@ function stampOf({ evidence }: Kept): Buffer {
   return Buffer.from((evidence.stamp ?? '') as string, 'latin1')
 }
 
-async function verdicts(list: readonly { of: Kept; evidence: Evidence; claim?: Partial<Claim> }[], by: 'cli' | 'python') {
-  const lines = await Promise.all(list.map(({ of, evidence, claim }) => verifiers.commandLine(evidence, of.proxy.keyringFile, claim ?? of.claim)))
+async function verdicts(
+  list: readonly { of: Kept; evidence: Evidence; claim?: Partial<Claim> }[],
+  by: 'cli' | 'python',
+) {
+  const lines = await Promise.all(
+    list.map(({ of, evidence, claim }) => verifiers.commandLine(evidence, of.proxy.keyringFile, claim ?? of.claim)),
+  )
   return verifiers[by](lines)
 }
 
 const ALL: Name[] = ['item', 'list', 'csv', 'object', 'empty', 'sidecar']
 
 test('untouched, each verifies; by all three, in its own place', async () => {
-  expect(ALL.map((name) => kept[name].evidence.place)).toEqual(['embedded', 'header', 'header', 'embedded', 'header', 'sidecar'])
+  expect(ALL.map((name) => kept[name].evidence.place)).toEqual([
+    'embedded',
+    'header',
+    'header',
+    'embedded',
+    'header',
+    'sidecar',
+  ])
   for (const name of ALL) expect(caught(kept[name], kept[name].evidence), name).toBeNull()
   const list = ALL.map((name) => ({ of: kept[name], evidence: kept[name].evidence }))
   expect((await verdicts(list, 'cli')).map(({ code }) => code)).toEqual(ALL.map(() => 0))
@@ -123,7 +146,10 @@ describe('a changed byte', () => {
     if (body.length <= 4_096) return [...body.keys()]
     const stampAt = body.lastIndexOf('"_compliance":')
     const from = stampAt === -1 ? body.length - 64 : stampAt - 64
-    return [...Array.from({ length: 600 }, () => randomInt(from)), ...Array.from({ length: body.length - from }, (_, i) => from + i)]
+    return [
+      ...Array.from({ length: 600 }, () => randomInt(from)),
+      ...Array.from({ length: body.length - from }, (_, i) => from + i),
+    ]
   }
 
   test.each(['item', 'list', 'csv', 'object', 'sidecar'] as const)('anywhere in the body of %s', (name) => {
@@ -133,7 +159,8 @@ describe('a changed byte', () => {
       // Every bit of a small body; of a large one one bit, one letter's case, and another byte altogether.
       const masks = body.length <= 4_096 ? [1, 2, 4, 8, 16, 32, 64, 128] : [1, 32, randomInt(1, 256)]
       for (const mask of masks) {
-        if (caught(kept[name], withBody(kept[name], flip(body, offset, mask))) === null) missed.push(`${offset} ^ ${mask}`)
+        if (caught(kept[name], withBody(kept[name], flip(body, offset, mask))) === null)
+          missed.push(`${offset} ^ ${mask}`)
       }
     }
     expect(missed).toEqual([])
@@ -144,7 +171,8 @@ describe('a changed byte', () => {
     const missed: string[] = []
     for (const offset of stamp.keys()) {
       for (const mask of [1, 2, 4, 8, 16, 32, 64, 128]) {
-        if (caught(kept[name], withStamp(kept[name], flip(stamp, offset, mask))) === null) missed.push(`${offset} ^ ${mask}`)
+        if (caught(kept[name], withStamp(kept[name], flip(stamp, offset, mask))) === null)
+          missed.push(`${offset} ^ ${mask}`)
       }
     }
     expect(missed).toEqual([])
@@ -155,10 +183,25 @@ describe('a changed byte', () => {
       const of = kept[name]
       const { body } = of.evidence
       const stamp = stampOf(of)
-      const bodies = body.length === 0 ? [] : Array.from({ length: 60 }, (_, i) => withBody(of, flip(body, Math.floor((i / 60) * body.length), randomInt(1, 256))))
+      const bodies =
+        body.length === 0
+          ? []
+          : Array.from({ length: 60 }, (_, i) =>
+              withBody(of, flip(body, Math.floor((i / 60) * body.length), randomInt(1, 256))),
+            )
       // The last 2 KB hold the stamp where it is inside.
-      const ends = of.evidence.place === 'embedded' ? Array.from({ length: 60 }, () => withBody(of, flip(body, body.length - 1 - randomInt(1_100), randomInt(1, 256)))) : []
-      const stamps = stamp.length === 0 ? [] : Array.from({ length: 60 }, (_, i) => withStamp(of, flip(stamp, Math.floor((i / 60) * stamp.length), 1 << (i % 7))))
+      const ends =
+        of.evidence.place === 'embedded'
+          ? Array.from({ length: 60 }, () =>
+              withBody(of, flip(body, body.length - 1 - randomInt(1_100), randomInt(1, 256))),
+            )
+          : []
+      const stamps =
+        stamp.length === 0
+          ? []
+          : Array.from({ length: 60 }, (_, i) =>
+              withStamp(of, flip(stamp, Math.floor((i / 60) * stamp.length), 1 << (i % 7))),
+            )
       return [...bodies, ...ends, ...stamps].map((evidence) => ({ of, evidence, name }))
     })
     const byPython = await verdicts(all, 'python')
@@ -174,14 +217,38 @@ describe('a changed byte', () => {
 describe('bytes added, taken away, or put elsewhere', () => {
   const cases: { name: string; of: Name; change: (body: Buffer) => Buffer }[] = [
     { name: 'a line feed at the end', of: 'item', change: (body) => Buffer.concat([body, Buffer.from('\n')]) },
-    { name: 'a space before the stamp', of: 'item', change: (body) => replaced(body, ',"_compliance"', ', "_compliance"') },
-    { name: 'a space inside the stamp', of: 'item', change: (body) => replaced(body, '"stamp_version":', '"stamp_version": ') },
-    { name: 'an escape in its name', of: 'item', change: (body) => replaced(body, '"_compliance"', '"\\u005fcompliance"') },
+    {
+      name: 'a space before the stamp',
+      of: 'item',
+      change: (body) => replaced(body, ',"_compliance"', ', "_compliance"'),
+    },
+    {
+      name: 'a space inside the stamp',
+      of: 'item',
+      change: (body) => replaced(body, '"stamp_version":', '"stamp_version": '),
+    },
+    {
+      name: 'an escape in its name',
+      of: 'item',
+      change: (body) => replaced(body, '"_compliance"', '"\\u005fcompliance"'),
+    },
     { name: 'a second one before it', of: 'item', change: (body) => replaced(body, '{', '{"_compliance":{},') },
-    { name: 'another member after it', of: 'item', change: (body) => Buffer.concat([body.subarray(0, -1), Buffer.from(',"x":1}')]) },
-    { name: 'another member before it', of: 'item', change: (body) => replaced(body, ',"_compliance"', ',"x":1,"_compliance"') },
+    {
+      name: 'another member after it',
+      of: 'item',
+      change: (body) => Buffer.concat([body.subarray(0, -1), Buffer.from(',"x":1}')]),
+    },
+    {
+      name: 'another member before it',
+      of: 'item',
+      change: (body) => replaced(body, ',"_compliance"', ',"x":1,"_compliance"'),
+    },
     { name: 'a byte order mark', of: 'item', change: (body) => Buffer.concat([Buffer.from('\ufeff'), body]) },
-    { name: 'the same JSON, printed anew', of: 'item', change: (body) => Buffer.from(JSON.stringify(JSON.parse(body.toString()))) },
+    {
+      name: 'the same JSON, printed anew',
+      of: 'item',
+      change: (body) => Buffer.from(JSON.stringify(JSON.parse(body.toString()))),
+    },
     { name: 'the last byte cut off', of: 'csv', change: (body) => body.subarray(0, -1) },
     { name: 'a line feed at the end', of: 'csv', change: (body) => Buffer.concat([body, Buffer.from('\n')]) },
     { name: 'two rows swapped', of: 'csv', change: (body) => Buffer.from(swapped(body.toString())) },
@@ -198,7 +265,8 @@ describe('bytes added, taken away, or put elsewhere', () => {
 
   test('cut off anywhere', () => {
     const { body } = kept.item.evidence
-    for (const length of body.keys()) expect(caught(kept.item, withBody(kept.item, body.subarray(0, length))), String(length)).not.toBeNull()
+    for (const length of body.keys())
+      expect(caught(kept.item, withBody(kept.item, body.subarray(0, length))), String(length)).not.toBeNull()
   })
 })
 
@@ -225,7 +293,13 @@ describe('a stamp moved', () => {
   ]
   test.each(moves)('to $to', async ({ claim }) => {
     for (const name of ALL) {
-      expect(caught(kept[name], kept[name].evidence, { ...kept[name].claim, ...claim, ...(name === 'empty' && claim.method ? { method: 'GET' } : {}) })).toBe('STAMP_SUBJECT_MISMATCH')
+      expect(
+        caught(kept[name], kept[name].evidence, {
+          ...kept[name].claim,
+          ...claim,
+          ...(name === 'empty' && claim.method ? { method: 'GET' } : {}),
+        }),
+      ).toBe('STAMP_SUBJECT_MISMATCH')
     }
     const list = [{ of: kept.item, evidence: kept.item.evidence, claim: { ...kept.item.claim, ...claim } }]
     for (const by of ['cli', 'python'] as const) {
@@ -238,34 +312,77 @@ describe('a stamp moved', () => {
     const { json, files } = proxies
     const inside = await keep(files, '/data/iowa-electricity.csv', { channel: 'internal' })
     const other = await keep(files, '/data/stocks.csv')
-    const sidecar = await CLIENTS.curl({ url: `${files.external}/data/stocks.csv.stamp.json`, method: 'GET', headers: {}, body: null })
+    const sidecar = await CLIENTS.curl({
+      url: `${files.external}/data/stocks.csv.stamp.json`,
+      method: 'GET',
+      headers: {},
+      body: null,
+    })
     const head = await keep(files, '/data/iowa-electricity.csv', { method: 'HEAD' })
     const [missing, missingToo] = [await keep(json, '/cars/90001'), await keep(json, '/cars/90002')]
     expect(inside.evidence.body.equals(kept.csv.evidence.body)).toBe(true)
     expect(missing.evidence.body.subarray(0, 15)).toEqual(missingToo.evidence.body.subarray(0, 15))
     const grafted = graft(kept.item.evidence.body, missing.evidence.body)
     const wrong: { name: string; of: Kept; evidence: Evidence; want: string }[] = [
-      { name: 'channel', of: kept.csv, evidence: { ...kept.csv.evidence, stamp: inside.evidence.stamp }, want: 'STAMP_SUBJECT_MISMATCH' },
-      { name: 'header', of: kept.csv, evidence: { ...kept.csv.evidence, stamp: other.evidence.stamp }, want: 'STAMP_PAYLOAD_MISMATCH' },
-      { name: 'sidecar', of: kept.csv, evidence: { ...kept.csv.evidence, place: 'sidecar', stamp: sidecar.body }, want: 'STAMP_PAYLOAD_MISMATCH' },
-      { name: 'HEAD', of: kept.csv, evidence: { ...kept.csv.evidence, stamp: head.evidence.stamp }, want: 'STAMP_PAYLOAD_MISMATCH' },
+      {
+        name: 'channel',
+        of: kept.csv,
+        evidence: { ...kept.csv.evidence, stamp: inside.evidence.stamp },
+        want: 'STAMP_SUBJECT_MISMATCH',
+      },
+      {
+        name: 'header',
+        of: kept.csv,
+        evidence: { ...kept.csv.evidence, stamp: other.evidence.stamp },
+        want: 'STAMP_PAYLOAD_MISMATCH',
+      },
+      {
+        name: 'sidecar',
+        of: kept.csv,
+        evidence: { ...kept.csv.evidence, place: 'sidecar', stamp: sidecar.body },
+        want: 'STAMP_PAYLOAD_MISMATCH',
+      },
+      {
+        name: 'HEAD',
+        of: kept.csv,
+        evidence: { ...kept.csv.evidence, stamp: head.evidence.stamp },
+        want: 'STAMP_PAYLOAD_MISMATCH',
+      },
       { name: 'the same error elsewhere', of: missing, evidence: missingToo.evidence, want: 'STAMP_SUBJECT_MISMATCH' },
-      { name: 'the stamp of another object', of: kept.item, evidence: withBody(kept.item, grafted), want: 'STAMP_PAYLOAD_MISMATCH' },
-      { name: 'another service', of: { ...kept.csv, proxy: json }, evidence: kept.csv.evidence, want: 'STAMP_MAC_MISMATCH' },
+      {
+        name: 'the stamp of another object',
+        of: kept.item,
+        evidence: withBody(kept.item, grafted),
+        want: 'STAMP_PAYLOAD_MISMATCH',
+      },
+      {
+        name: 'another service',
+        of: { ...kept.csv, proxy: json },
+        evidence: kept.csv.evidence,
+        want: 'STAMP_MAC_MISMATCH',
+      },
     ]
     for (const { name, of, evidence, want } of wrong) expect([name, caught(of, evidence)]).toEqual([name, want])
     for (const by of ['cli', 'python'] as const) {
       const found = await verdicts(wrong, by)
       for (const [index, { name, want }] of wrong.entries()) {
-        expect([name, found[index]]).toEqual([name, expect.objectContaining({ code: 1, output: expect.stringContaining(want) })])
+        expect([name, found[index]]).toEqual([
+          name,
+          expect.objectContaining({ code: 1, output: expect.stringContaining(want) }),
+        ])
       }
     }
   })
 
   test('without saying what is expected, the most that is said is: intact (exit 3)', async () => {
-    const parts: Partial<Claim>[] = [{}, { target: '/cars/12' }, { method: 'GET', status: 200, tenant: 'acme', channel: 'external' }]
+    const parts: Partial<Claim>[] = [
+      {},
+      { target: '/cars/12' },
+      { method: 'GET', status: 200, tenant: 'acme', channel: 'external' },
+    ]
     const list = parts.map((claim) => ({ of: kept.item, evidence: kept.item.evidence, claim }))
-    for (const by of ['cli', 'python'] as const) expect((await verdicts(list, by)).map(({ code }) => code)).toEqual([3, 3, 3])
+    for (const by of ['cli', 'python'] as const)
+      expect((await verdicts(list, by)).map(({ code }) => code)).toEqual([3, 3, 3])
   })
 })
 

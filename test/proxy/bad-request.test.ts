@@ -7,7 +7,8 @@ import { startProxyFixture, until, type ProxyFixture } from '#test/support/proxy
 let fixture: ProxyFixture
 beforeAll(async () => {
   fixture = await startProxyFixture()
-  fixture.upstream.answer = (_request, response) => response.writeHead(200, { 'content-type': 'application/json' }).end('{"a":1}')
+  fixture.upstream.answer = (_request, response) =>
+    response.writeHead(200, { 'content-type': 'application/json' }).end('{"a":1}')
 })
 afterAll(() => fixture.stop())
 
@@ -19,16 +20,43 @@ async function send(request: string) {
 
 describe('what is not well-formed is refused, and never reaches the service', () => {
   test.each([
-    { name: 'Content-Length and Transfer-Encoding', request: 'POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET /smuggled HTTP/1.1\r\nHost: x\r\n\r\n' },
-    { name: 'Transfer-Encoding and Content-Length', request: 'POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nContent-Length: 4\r\n\r\n0\r\n\r\nGET /smuggled HTTP/1.1\r\nHost: x\r\n\r\n' },
-    { name: 'two lengths', request: 'POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\nContent-Length: 40\r\n\r\nabcdGET /smuggled HTTP/1.1\r\nHost: x\r\n\r\n' },
-    { name: 'the same length twice', request: 'POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\nContent-Length: 4\r\nConnection: close\r\n\r\nabcd' },
+    {
+      name: 'Content-Length and Transfer-Encoding',
+      request:
+        'POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET /smuggled HTTP/1.1\r\nHost: x\r\n\r\n',
+    },
+    {
+      name: 'Transfer-Encoding and Content-Length',
+      request:
+        'POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nContent-Length: 4\r\n\r\n0\r\n\r\nGET /smuggled HTTP/1.1\r\nHost: x\r\n\r\n',
+    },
+    {
+      name: 'two lengths',
+      request:
+        'POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\nContent-Length: 40\r\n\r\nabcdGET /smuggled HTTP/1.1\r\nHost: x\r\n\r\n',
+    },
+    {
+      name: 'the same length twice',
+      request: 'POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\nContent-Length: 4\r\nConnection: close\r\n\r\nabcd',
+    },
     { name: 'a list of lengths', request: 'POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 4, 4\r\n\r\nabcd' },
     { name: 'a signed length', request: 'POST / HTTP/1.1\r\nHost: x\r\nContent-Length: +4\r\n\r\nabcd' },
-    { name: 'a length that overflows', request: `POST / HTTP/1.1\r\nHost: x\r\nContent-Length: ${'9'.repeat(30)}\r\n\r\nabcd` },
-    { name: 'an unknown transfer coding', request: 'POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: xchunked\r\n\r\n0\r\n\r\n' },
-    { name: 'chunked that is not last', request: 'POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked, gzip\r\n\r\n0\r\n\r\n' },
-    { name: 'a broken chunk size', request: 'POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nabc\r\n0\r\n\r\n' },
+    {
+      name: 'a length that overflows',
+      request: `POST / HTTP/1.1\r\nHost: x\r\nContent-Length: ${'9'.repeat(30)}\r\n\r\nabcd`,
+    },
+    {
+      name: 'an unknown transfer coding',
+      request: 'POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: xchunked\r\n\r\n0\r\n\r\n',
+    },
+    {
+      name: 'chunked that is not last',
+      request: 'POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked, gzip\r\n\r\n0\r\n\r\n',
+    },
+    {
+      name: 'a broken chunk size',
+      request: 'POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nabc\r\n0\r\n\r\n',
+    },
     { name: 'obs-fold', request: 'GET / HTTP/1.1\r\nHost: x\r\nX-A: 1\r\n folded\r\nConnection: close\r\n\r\n' },
     { name: 'a space before the colon', request: 'GET / HTTP/1.1\r\nHost: x\r\nContent-Length : 5\r\n\r\nhello' },
     { name: 'bare line feeds', request: 'GET / HTTP/1.1\nHost: x\nConnection: close\n\n' },
@@ -58,11 +86,18 @@ describe('what is not well-formed is refused, and never reaches the service', ()
 
 describe('what is odd is passed on as one request', () => {
   test.each([
-    { name: 'a body on GET', request: 'GET /one HTTP/1.1\r\nHost: x\r\nContent-Length: 31\r\nConnection: close\r\n\r\nGET /smuggled HTTP/1.1\r\nHost: x\r\n' },
+    {
+      name: 'a body on GET',
+      request:
+        'GET /one HTTP/1.1\r\nHost: x\r\nContent-Length: 31\r\nConnection: close\r\n\r\nGET /smuggled HTTP/1.1\r\nHost: x\r\n',
+    },
     { name: 'a target with a fragment', request: 'GET /one#x HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n' },
     { name: 'escapes and dots', request: 'GET /one/%2e%2e/..;/x HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n' },
     { name: 'two slashes', request: 'GET //evil.example/x HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n' },
-    { name: 'a target of 16 KB', request: `GET /${'a'.repeat(16_000)} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n` },
+    {
+      name: 'a target of 16 KB',
+      request: `GET /${'a'.repeat(16_000)} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n`,
+    },
     { name: 'an empty value', request: 'GET /one HTTP/1.1\r\nHost: x\r\nX-A:\r\nConnection: close\r\n\r\n' },
   ])('$name', async ({ request }) => {
     const { answer, asked } = await send(request)
@@ -105,7 +140,8 @@ describe('a client that goes away', () => {
     await until('the exchange to begin', async () => (await fixture.stack.sample('signet_in_flight')) === 1)
     socket.resetAndDestroy()
     await until('the exchange to end', async () => (await fixture.stack.sample('signet_in_flight')) === 0)
-    fixture.upstream.answer = (_request, response) => response.writeHead(200, { 'content-type': 'application/json' }).end('{"a":1}')
+    fixture.upstream.answer = (_request, response) =>
+      response.writeHead(200, { 'content-type': 'application/json' }).end('{"a":1}')
   })
 })
 
@@ -113,7 +149,11 @@ test('a request that does not arrive in time is answered with 408', async () => 
   await fixture.stack.kill()
   fixture.stack = await fixture.stack.restart({ SIGNET_REQUEST_TIMEOUT_MS: '1000' })
   await fixture.stack.ready()
-  const answer = await rawRequest(fixture.stack.external, 'POST /slow HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nabc', 45_000)
+  const answer = await rawRequest(
+    fixture.stack.external,
+    'POST /slow HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nabc',
+    45_000,
+  )
   expect(answer.closed).not.toBe('timeout')
   expect(answer.status).toBe(408)
 }, 60_000)

@@ -3,7 +3,14 @@ import path from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { generateBundleKey } from '#engine/bundle/sign.ts'
 import { exchange } from '#test/support/http-exchange.ts'
-import { ledgerAccess, PASS_RULE, refusingRule, startProxyFixture, until, type ProxyFixture } from '#test/support/proxy-fixture.ts'
+import {
+  ledgerAccess,
+  PASS_RULE,
+  refusingRule,
+  startProxyFixture,
+  until,
+  type ProxyFixture,
+} from '#test/support/proxy-fixture.ts'
 import { startProxyStack } from '#test/support/proxy-stack.ts'
 
 const NO_X = [PASS_RULE, refusingRule('no-x', 'startswith(input.request.path, "/x")')]
@@ -12,7 +19,8 @@ const NO_Y = [PASS_RULE, refusingRule('no-y', 'startswith(input.request.path, "/
 let fixture: ProxyFixture
 beforeAll(async () => {
   fixture = await startProxyFixture({ rules: NO_X })
-  fixture.upstream.answer = (_request, response) => response.writeHead(200, { 'content-type': 'application/json' }).end('{"a":1}')
+  fixture.upstream.answer = (_request, response) =>
+    response.writeHead(200, { 'content-type': 'application/json' }).end('{"a":1}')
 })
 afterAll(() => fixture.stop())
 
@@ -26,9 +34,9 @@ function loads(result: 'loaded' | 'refused'): Promise<number> {
 
 test('new rules come into force under load without a dropped or undecided request', async () => {
   const counts = new Map<string, number>()
-  let running = true
+  const traffic = new AbortController()
   const client = async (): Promise<void> => {
-    while (running) {
+    while (!traffic.signal.aborted) {
       const [x, y] = await Promise.all([status('/x'), status('/y')])
       const key = `${x} ${y}`
       counts.set(key, (counts.get(key) ?? 0) + 1)
@@ -40,7 +48,7 @@ test('new rules come into force under load without a dropped or undecided reques
     await fixture.stack.publish(sequence % 2 === 0 ? NO_Y : NO_X, { sequence })
     await until('the new bundle', async () => (await loads('loaded')) > before)
   }
-  running = false
+  traffic.abort()
   await Promise.all(clients)
   // The two requests of a round may see two bundles; nothing else may happen.
   expect([...counts.keys()].filter((key) => !/^(200|422) (200|422)$/.test(key))).toEqual([])
@@ -53,11 +61,17 @@ test('new rules come into force under load without a dropped or undecided reques
 test.each([
   { name: 'garbage', publish: () => fixture.stack.publish(Buffer.from('not a bundle')) },
   { name: 'an empty file', publish: () => fixture.stack.publish(Buffer.alloc(0)) },
-  { name: 'another’s key', publish: async () => fixture.stack.publish(NO_Y, { sequence: 50, key: (await generateBundleKey()).key }) },
+  {
+    name: 'another’s key',
+    publish: async () => fixture.stack.publish(NO_Y, { sequence: 50, key: (await generateBundleKey()).key }),
+  },
   { name: 'another scope', publish: () => fixture.stack.publish(NO_Y, { sequence: 51, scope: 'namespace/other' }) },
   { name: 'an older sequence', publish: () => fixture.stack.publish(NO_Y, { sequence: 1 }) },
   { name: 'other content of the same sequence', publish: () => fixture.stack.publish(NO_Y, { sequence: 7 }) },
-  { name: 'one that has expired', publish: () => fixture.stack.publish(NO_Y, { sequence: 52, expiresAt: new Date(Date.now() - 1_000) }) },
+  {
+    name: 'one that has expired',
+    publish: () => fixture.stack.publish(NO_Y, { sequence: 52, expiresAt: new Date(Date.now() - 1_000) }),
+  },
 ])('$name changes nothing, and is counted', async ({ publish }) => {
   const refused = await loads('refused')
   await publish()
@@ -82,12 +96,18 @@ test('an exchange keeps the rules that it began with', async () => {
   await until('the new bundle', async () => (await loads('loaded')) > before)
   release()
   expect((await pending).status).toBe(200)
-  fixture.upstream.answer = (_request, response) => response.writeHead(200, { 'content-type': 'application/json' }).end('{}')
+  fixture.upstream.answer = (_request, response) =>
+    response.writeHead(200, { 'content-type': 'application/json' }).end('{}')
   expect(await status('/y/slow')).toBe(422)
 })
 
 test('without a bundle nothing leaves, the probe says why, and the first bundle opens the gate', async () => {
-  const stack = await startProxyStack({ upstream: fixture.upstream.url, ledger: ledgerAccess(fixture.ledger), rules: NO_X, env: { SIGNET_BUNDLE: path.join(fixture.stack.dir, 'later.tar.gz') } })
+  const stack = await startProxyStack({
+    upstream: fixture.upstream.url,
+    ledger: ledgerAccess(fixture.ledger),
+    rules: NO_X,
+    env: { SIGNET_BUNDLE: path.join(fixture.stack.dir, 'later.tar.gz') },
+  })
   try {
     const before = fixture.upstream.seen.length
     const answer = await exchange(`${stack.external}/a`)

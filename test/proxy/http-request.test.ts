@@ -104,6 +104,16 @@ describe('under enforce', () => {
     expect(stamp.data_lineage.trace_id).not.toBe('0af7651916cd43dd8448eb211c80319c')
   })
 
+  test('who asks is nobody’s own claim: without a trusted ingress everybody is anonymous', async () => {
+    const answer = await exchange(`${fixture.stack.external}/who`, { headers: { 'signet-caller-subject': 'root' } })
+    const { stamp } = verifyAnswer(
+      fixture.stack,
+      answer,
+      subjectOf(fixture.stack, { target: '/who', mediaType: 'application/json' }),
+    )
+    expect((await fixture.events(stamp.data_lineage.request_id))[0]?.actor).toBe('anonymous')
+  })
+
   test('on the internal channel a client’s trace is continued', async () => {
     const traceparent = '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01'
     await exchange(`${fixture.stack.internal}/t`, { headers: { traceparent } })

@@ -18,7 +18,7 @@ function requestIdOf(answer: HttpAnswer): string {
   const match = /^<\/\.well-known\/signet\/requests\/([0-9a-f-]{36})>; rel="describedby"$/.exec(
     String(answer.headers['link']),
   )
-  if (match === null) throw new Error(`link: ${answer.headers['link']}`)
+  if (match === null) throw new Error(`link: ${String(answer.headers['link'])}`)
   return match[1] as string
 }
 

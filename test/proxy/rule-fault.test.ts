@@ -14,38 +14,60 @@ function faulty(id: string, body: string, options = CLOSED_OUTSIDE) {
 
 const RULES = [
   PASS_RULE,
-  faulty('loops', `decision := {"evaluated": true, "violations": []} if not input.request.path == "/loops"
+  faulty(
+    'loops',
+    `decision := {"evaluated": true, "violations": []} if not input.request.path == "/loops"
 
 decision := {"evaluated": true, "violations": [], "regulations": [$"N{n}"]} if {
 	input.request.path == "/loops"
 	n := count([1 | some a in numbers.range(1, 3000); some b in numbers.range(1, 3000); a * b == 7])
-}`),
-  faulty('aborts', `decision := {"evaluated": true, "violations": []} if not input.request.path == "/aborts"
+}`,
+  ),
+  faulty(
+    'aborts',
+    `decision := {"evaluated": true, "violations": []} if not input.request.path == "/aborts"
 
-decision := {"evaluated": true, "violations": numbers.range(1, 600000)} if input.request.path == "/aborts"`),
-  faulty('conflicts', `${GOOD}decision := {"evaluated": true, "violations": [], "classification": "public"} if startswith(input.request.path, "/conflict")
+decision := {"evaluated": true, "violations": numbers.range(1, 600000)} if input.request.path == "/aborts"`,
+  ),
+  faulty(
+    'conflicts',
+    `${GOOD}decision := {"evaluated": true, "violations": [], "classification": "public"} if startswith(input.request.path, "/conflict")
 
-decision := {"evaluated": true, "violations": [], "classification": "internal"} if endswith(input.request.path, "/conflicts")`),
+decision := {"evaluated": true, "violations": [], "classification": "internal"} if endswith(input.request.path, "/conflicts")`,
+  ),
   faulty('undefined', 'decision := {"evaluated": true, "violations": []} if not input.request.path == "/undefined"'),
-  faulty('no-sentinel', `decision := {"evaluated": true, "violations": []} if not input.request.path == "/no-sentinel"
+  faulty(
+    'no-sentinel',
+    `decision := {"evaluated": true, "violations": []} if not input.request.path == "/no-sentinel"
 
-decision := {"violations": []} if input.request.path == "/no-sentinel"`),
-  faulty('wrong-shape', `decision := {"evaluated": true, "violations": []} if not input.request.path == "/wrong-shape"
+decision := {"violations": []} if input.request.path == "/no-sentinel"`,
+  ),
+  faulty(
+    'wrong-shape',
+    `decision := {"evaluated": true, "violations": []} if not input.request.path == "/wrong-shape"
 
-decision := {"evaluated": true, "violations": "none"} if input.request.path == "/wrong-shape"`),
+decision := {"evaluated": true, "violations": "none"} if input.request.path == "/wrong-shape"`,
+  ),
 ]
 
 let fixture: ProxyFixture
 beforeAll(async () => {
-  fixture = await startProxyFixture({ rules: RULES, env: { SIGNET_POLICY_EVAL_TIMEOUT_MS: '100', SIGNET_POLICY_MEMORY_MIB: '16' } })
-  fixture.upstream.answer = (_request, response) => response.writeHead(200, { 'content-type': 'application/json' }).end('{"a":1}')
+  fixture = await startProxyFixture({
+    rules: RULES,
+    env: { SIGNET_POLICY_EVAL_TIMEOUT_MS: '100', SIGNET_POLICY_MEMORY_MIB: '16' },
+  })
+  fixture.upstream.answer = (_request, response) =>
+    response.writeHead(200, { 'content-type': 'application/json' }).end('{"a":1}')
 })
 afterAll(() => fixture.stop())
 
 let asked = 0
 /** A rule that timed out is paused for a while. Each path is new, so that no decision comes from the cache. */
 function nonePaused(): Promise<unknown> {
-  return until('no rule to be paused', async () => (await exchange(`${fixture.stack.external}/fine/${(asked += 1)}`)).status === 200)
+  return until(
+    'no rule to be paused',
+    async () => (await exchange(`${fixture.stack.external}/fine/${(asked += 1)}`)).status === 200,
+  )
 }
 
 type Problem = { violations: { rule: string; message: string }[]; request_id: string }
@@ -86,8 +108,16 @@ describe('a rule that reads the body', () => {
     own = await startProxyFixture({
       rules: [
         PASS_RULE,
-        ruleSource('body', 'decision := {"evaluated": true, "violations": [v | some v in violations]}\n\nviolations contains {"severity": "low", "message": "secret item", "remediation": {"hint": "x"}, "frameworks": []} if {\n\tsome item in input.response.body.items\n\titem.label == "secret"\n}', CLOSED_OUTSIDE),
-        ruleSource('strict-body', 'decision := {"evaluated": true, "violations": []} if input.response.body.items', CLOSED),
+        ruleSource(
+          'body',
+          'decision := {"evaluated": true, "violations": [v | some v in violations]}\n\nviolations contains {"severity": "low", "message": "secret item", "remediation": {"hint": "x"}, "frameworks": []} if {\n\tsome item in input.response.body.items\n\titem.label == "secret"\n}',
+          CLOSED_OUTSIDE,
+        ),
+        ruleSource(
+          'strict-body',
+          'decision := {"evaluated": true, "violations": []} if input.response.body.items',
+          CLOSED,
+        ),
       ],
     })
   })
@@ -106,7 +136,10 @@ describe('a rule that reads the body', () => {
     { name: 'a name twice, nested and escaped', body: Buffer.from('{"items":[{"label":"secret","\\u006cabel":"x"}]}') },
     { name: 'truncated', body: Buffer.from('{"items":[{"label":"secret"}]') },
     { name: 'something behind', body: Buffer.from('{"items":[]} {"items":[{"label":"secret"}]}') },
-    { name: 'invalid UTF-8', body: Buffer.concat([Buffer.from('{"items":["'), Buffer.from([0xff, 0xfe]), Buffer.from('"]}')]) },
+    {
+      name: 'invalid UTF-8',
+      body: Buffer.concat([Buffer.from('{"items":["'), Buffer.from([0xff, 0xfe]), Buffer.from('"]}')]),
+    },
     { name: 'UTF-16', body: Buffer.from('{"items":[{"label":"secret"}]}', 'utf16le') },
     { name: 'a byte order mark', body: Buffer.from('\ufeff{"items":[]}') },
     { name: '65 deep', body: Buffer.from(deep(65)) },

@@ -111,7 +111,7 @@ describe('SIGNET_PUBLIC_BASE_URL', () => {
     await fixture.stack.ready()
     const answer = await exchange(`${fixture.stack.external}/a`)
     expect(answer.headers['link']).toBe(
-      `<https://api.example.com/base/.well-known/signet/stamps/${answer.headers['compliance-stamp']}>; rel="describedby"`,
+      `<https://api.example.com/base/.well-known/signet/stamps/${String(answer.headers['compliance-stamp'])}>; rel="describedby"`,
     )
   })
 })

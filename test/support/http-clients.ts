@@ -16,10 +16,10 @@ export type ClientAnswer = {
   readonly headers: ReadonlyMap<string, string>
   readonly body: Buffer
 }
-export type Client = (request: ClientRequest) => Promise<ClientAnswer>
+type Client = (request: ClientRequest) => Promise<ClientAnswer>
 
 /** HTTP clients that others wrote. None follows redirects. */
-export const CLIENTS = { fetch: withFetch, undici: withUndici, curl: withCurl, urllib: withUrllib } as const
+export const CLIENTS = { fetch: withFetch, undici: withUndici, curl: withCurl, urllib: withUrllib } as const satisfies Record<string, Client>
 export type ClientName = keyof typeof CLIENTS
 
 async function withFetch({ url, method, headers, body }: ClientRequest): Promise<ClientAnswer> {
@@ -28,7 +28,7 @@ async function withFetch({ url, method, headers, body }: ClientRequest): Promise
 }
 
 async function withUndici({ url, method, headers, body }: ClientRequest): Promise<ClientAnswer> {
-  const answer = await undici.request(url, { method: method as undici.Dispatcher.HttpMethod, headers, body })
+  const answer = await undici.request(url, { method, headers, body })
   const lines = Object.entries(answer.headers).flatMap(([name, value]) =>
     [value ?? []].flat().map((one) => [name, one] as const),
   )

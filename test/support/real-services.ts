@@ -1,8 +1,9 @@
 import { spawn, spawnSync } from 'node:child_process'
+import { randomInt } from 'node:crypto'
 import { once } from 'node:events'
 import { copyFile, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { createRequire } from 'node:module'
-import net, { type AddressInfo } from 'node:net'
+import net from 'node:net'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -64,15 +65,15 @@ export async function startFileServer(): Promise<FileService> {
 }
 
 /** What of the data sets is served: every kind, from 77 bytes to 4 MB. */
-const FILES = [
-  ...['airports.csv', 'birdstrikes.json', 'disasters.csv', 'flights-airport.csv', 'github.csv', 'iowa-electricity.csv'],
-  ...['la-riots.csv', 'lookup_groups.csv', 'lookup_people.csv', 'seattle-weather.csv', 'sp500.csv', 'stocks.csv'],
-  ...['us-employment.csv', 'weather.csv', 'zipcodes.csv', 'unemployment.tsv', 'flights-3m.csv'],
-  ...['anscombe.json', 'barley.json', 'budgets.json', 'cars.json', 'countries.json', 'earthquakes.json', 'flare.json'],
-  ...['flights-5k.json', 'gapminder.json', 'income.json', 'jobs.json', 'londonBoroughs.json', 'miserables.json'],
-  ...['movies.json', 'obesity.json', 'ohlc.json', 'population.json', 'us-10m.json', 'volcano.json', 'weball26.json'],
-  ...['world-110m.json', 'flights-200k.arrow', 'ffox.png', '7zip.png'],
-]
+const FILES = `
+  airports.csv birdstrikes.json disasters.csv flights-airport.csv github.csv iowa-electricity.csv la-riots.csv
+  lookup_groups.csv lookup_people.csv seattle-weather.csv sp500.csv stocks.csv us-employment.csv weather.csv
+  zipcodes.csv unemployment.tsv flights-3m.csv anscombe.json barley.json budgets.json cars.json countries.json
+  earthquakes.json flare.json flights-5k.json gapminder.json income.json jobs.json londonBoroughs.json
+  miserables.json movies.json obesity.json ohlc.json population.json us-10m.json volcano.json weball26.json
+  world-110m.json flights-200k.arrow ffox.png 7zip.png`
+  .trim()
+  .split(/\s+/)
 
 function nginxVersion(): string | null {
   const { stderr, status } = spawnSync('nginx', ['-v'], { encoding: 'utf8', env: nginxEnv() })
@@ -91,7 +92,8 @@ async function startNginx(dir: string, version: string): Promise<RealService> {
   const temporary = ['client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi'].map(
     (name) => `${name}_temp_path ${dir}/${name};`,
   )
-  // As its administrators set it up: compression on, listings on, ETags as they come. /typeless/ calls everything text.
+  // As its administrators set it up: compression on, listings on, ETags as they come. /stock/ has the types that nginx
+  // ships with, which know no CSV; /typeless/ calls everything text.
   const config = `
     ${process.getuid?.() === 0 ? 'user root;' : ''}
     worker_processes 1; daemon off; pid ${dir}/nginx.pid; error_log stderr warn;
@@ -104,6 +106,7 @@ async function startNginx(dir: string, version: string): Promise<RealService> {
         listen 127.0.0.1:${port};
         root ${dir}/www;
         location / { autoindex on; }
+        location /stock/ { alias ${dir}/www/data/; include ${types}; }
         location /typeless/ { alias ${dir}/www/data/; types { } default_type text/plain; }
       }
     }`
@@ -160,13 +163,22 @@ async function launch(
   }
 }
 
-/** A port that was free a moment ago, for programs that cannot say which one they took. */
+/**
+ * A port that was free a moment ago, for programs that cannot say which one they took; from below the range that the kernel takes the
+ * ends of connections from (32768 on), so that nobody has it by chance a moment later.
+ */
 export async function freePort(): Promise<number> {
-  const server = net.createServer()
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
-  const { port } = server.address() as AddressInfo
-  await new Promise((resolve) => server.close(resolve))
-  return port
+  for (;;) {
+    const port = randomInt(15_000, 32_000)
+    const server = net.createServer()
+    const free = await new Promise<boolean>((resolve) => {
+      server.once('error', () => resolve(false))
+      server.listen(port, '127.0.0.1', () => resolve(true))
+    })
+    if (!free) continue
+    await new Promise((resolve) => server.close(resolve))
+    return port
+  }
 }
 
 /** Rows by header, for a file whose values hold no line feeds. */
