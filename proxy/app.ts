@@ -9,14 +9,20 @@ import { METHODS, type IncomingMessage, type ServerResponse } from 'node:http'
 import type { BlockList } from 'node:net'
 import type { Logger } from 'pino'
 import { SignetError } from '#core/error/signet-error.ts'
+import { macMatches } from '#core/stamp/mac.ts'
 import type { Channel } from '#core/stamp/schema.ts'
+import { readStamp } from '#core/stamp/verify.ts'
 import { newTraceId } from '#runtime/identifier.ts'
 import { writeSealed } from './egress/sealed.ts'
 import type { EgressValidator } from './egress/validator.ts'
 import { digestTarget, originForm, pathOf, type ExchangeContext } from './exchange/context.ts'
 import { Exchange, type ExchangeDeps } from './exchange/exchange.ts'
 import { ANONYMOUS, callerOf } from './http/caller.ts'
+import { tagMark, type TagMark } from './http/etag.ts'
+import { checkTarget, pathReadings } from './http/request-target.ts'
+import type { StampKeys } from './keys.ts'
 import type { PolicyHolder } from './policy/holder.ts'
+import type { Policy } from './policy/policy.ts'
 import { answerClientError } from './http/client-error.ts'
 import type { RequestTracing } from './http/request-tracing.ts'
 import { STAMP_HASH, stampNotFound, type StampArchive, type StampStore } from './stamps/store.ts'
@@ -29,6 +35,7 @@ export type ProxyAppDeps = {
   readonly validator: EgressValidator
   readonly exchange: ExchangeDeps
   readonly stamps: StampStore
+  readonly keys: StampKeys
   readonly archive: StampArchive
   readonly trustedIngress: BlockList | null
   readonly tracing: RequestTracing
@@ -104,6 +111,13 @@ function proxy(deps: ProxyAppDeps, request: IncomingMessage, response: ServerRes
   const path = pathOf(target)
   const method = request.method ?? 'GET'
   const policy = deps.policies.current
+  try {
+    checkTarget(target)
+    checkNames(path)
+  } catch (error) {
+    ownRefusal(deps, error as SignetError, request, response)
+    return
+  }
   const incoming = deps.tracing.accept(request.headers.traceparent, deps.channel === 'internal')
   const requestId = deps.newRequestId()
   if (policy === null) {
@@ -125,7 +139,7 @@ function proxy(deps: ProxyAppDeps, request: IncomingMessage, response: ServerRes
     producerId: deps.producerId,
     mode,
     policy,
-    etagRevision: policy.etagRevision(deps.nowMs()),
+    tagMark: tagsOf(deps, policy, method, target),
     // A sidecar is the stamp of what GET answers; for HEAD, Node leaves out the content.
     method: asSidecar ? 'GET' : method,
     target: asSidecar ? subjectTarget : target,
@@ -161,6 +175,27 @@ function proxy(deps: ProxyAppDeps, request: IncomingMessage, response: ServerRes
   ).start()
 }
 
+/** Without a key no tag is confirmed, and no answer leaves either. */
+function tagsOf(deps: ProxyAppDeps, policy: Policy, method: string, target: string): TagMark {
+  const nowMs = deps.nowMs()
+  if (!deps.keys.hasActive(nowMs)) return () => ''
+  const revision = policy.etagRevision(nowMs)
+  return tagMark(deps.keys.active(nowMs).secret, { channel: deps.channel, revision, method, target })
+}
+
+/**
+ * Our own names, spelt so that the service may read them and our routing does not: nothing under the reserved prefix reaches the
+ * service, and a file of the name of a stamp is never served as one.
+ */
+function checkNames(path: string): void {
+  for (const segments of pathReadings(path)) {
+    const isReserved = segments[0] === '.well-known' && segments[1] === 'signet'
+    const isSidecar = (segments.at(-1) ?? '').endsWith(SIDECAR_SUFFIX) && !path.endsWith(SIDECAR_SUFFIX)
+    if (isReserved || isSidecar)
+      throw new SignetError('NOT_FOUND', 'This name is reserved for stamps, and is not spelt so')
+  }
+}
+
 function outcomeOf(response: ServerResponse): string {
   return response.headersSent && response.statusCode === 422
     ? 'refused'
@@ -193,7 +228,8 @@ async function reserved(deps: ProxyAppDeps, request: IncomingMessage, response: 
       'content-type',
       'application/json',
       'cache-control',
-      'private, max-age=31536000, immutable',
+      // What a hash names never changes; what a request id leads to is looked up again.
+      kind === 'stamps' ? 'private, max-age=31536000, immutable' : 'private, no-cache',
       'x-content-type-options',
       'nosniff',
     ]
@@ -229,13 +265,23 @@ async function stampByRequest(deps: ProxyAppDeps, requestId: string): Promise<st
   return inScope(deps, await deps.archive.fetchRequestStamp(requestId), `of request ${requestId}`)
 }
 
-/** The ledger answers within the tenant; the channel is this listener's to check. */
+/**
+ * The ledger answers within the tenant, and records what producers send it: channel, producer and signature are this listener's to
+ * check. What it cannot vouch for it does not serve.
+ */
 function inScope(deps: ProxyAppDeps, bytes: Buffer | null, what: string): string {
   if (bytes === null) throw stampNotFound(what)
-  const jcs = bytes.toString('utf8')
-  const { subject } = JSON.parse(jcs) as { subject?: { channel?: unknown; tenant?: unknown } }
-  if (subject?.channel !== deps.channel || subject.tenant !== deps.tenant) throw stampNotFound(what)
-  return jcs
+  const stamp = readStamp(bytes)
+  const key = deps.keys.index.stampKey(stamp.integrity.key_id)
+  const isOurs =
+    stamp.subject.channel === deps.channel &&
+    stamp.subject.tenant === deps.tenant &&
+    stamp.data_lineage.producer_id === deps.producerId &&
+    key !== undefined &&
+    key.producerId === deps.producerId &&
+    macMatches(stamp, key.secret)
+  if (!isOurs) throw stampNotFound(what)
+  return bytes.toString('utf8')
 }
 
 function ownRefusal(

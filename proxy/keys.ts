@@ -1,4 +1,4 @@
-import type { ActiveStampKey, KeyIndex } from '#core/keyring/keyring.ts'
+import { isValidAt, type ActiveStampKey, type KeyIndex } from '#core/keyring/keyring.ts'
 import { SignetError } from '#core/error/signet-error.ts'
 
 /** The keys in force; replaced as a whole when the keyring file changes. */
@@ -40,9 +40,11 @@ export class StampKeys {
     return key
   }
 
-  /** Validity has whole seconds to be noticed in; looking it up for each answer would cost more than it tells. */
+  /** Looked up once a second, and at once where the key that signed until now may not sign any more. */
   #find(nowMs: number): ActiveStampKey | null {
-    if (nowMs - this.#checkedAtMs >= 1_000 || nowMs < this.#checkedAtMs) {
+    const isFresh = nowMs - this.#checkedAtMs < 1_000 && nowMs >= this.#checkedAtMs
+    if (isFresh && this.#active !== null && isValidAt(this.#active, new Date(nowMs).toISOString())) return this.#active
+    if (!isFresh || this.#active !== null) {
       this.#active =
         this.#index.activeStampKey({ producerId: this.#producerId, tenant: this.#tenant, at: new Date(nowMs) }) ?? null
       this.#checkedAtMs = nowMs

@@ -30,10 +30,13 @@ const NONE: DeclaredLineage = Object.freeze({
 const DIGEST = /^sha256:[0-9a-f]{64}$/
 const TIMESTAMP = /^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}\.\d{3}Z$/
 /** An immutable id: a URN or URL that ends in a digest (`…@sha256:…`). */
-const ASSET = /^[a-z][a-z0-9+.-]*:[\x21-\x7e]+@sha256:[0-9a-f]{64}$/i
+const ASSET = /^[a-z][a-z0-9+.-]*:[\x21-\x7e]{1,1900}@sha256:[0-9a-f]{64}$/i
 const NAME = /^[\x20-\x7e]{1,512}$/
 
-export function declaredLineage(headers: IncomingHttpHeaders): DeclaredLineage {
+/** A clock may be this much ahead of ours before its timestamps count as wrong. */
+const MAX_SKEW_MS = 5 * 60_000
+
+export function declaredLineage(headers: IncomingHttpHeaders, nowMs: number): DeclaredLineage {
   let any = false
   for (const name in headers) {
     if (name.startsWith('signet-')) {
@@ -63,14 +66,27 @@ export function declaredLineage(headers: IncomingHttpHeaders): DeclaredLineage {
     return undefined
   }
   const timestampUtc = single('signet-lineage-timestamp-utc', TIMESTAMP)
+  const isUsable = timestampUtc !== undefined && Date.parse(timestampUtc) <= nowMs + MAX_SKEW_MS
+  if (timestampUtc !== undefined && !isUsable) ignored.push('signet-lineage-timestamp-utc')
   return {
     sourceAssets: list('signet-lineage-source-assets', ASSET),
     transformations: list('signet-lineage-transformations', NAME),
     modelVersion: single('signet-lineage-model-version', NAME),
     inputHash: single('signet-lineage-input-hash', DIGEST),
-    timestampUtc: timestampUtc !== undefined && Number.isNaN(Date.parse(timestampUtc)) ? undefined : timestampUtc,
-    classification: single('signet-data-classification', NAME),
+    timestampUtc: isUsable ? timestampUtc : undefined,
+    // Whatever it is: the rule takes what is no classification for the highest.
+    classification: presentValue(headers['signet-data-classification']),
     artifactVersion: single('signet-artifact-version', NAME),
     ignored,
   }
+}
+
+/** Present, even if it is empty or garbled: shown printable and cut. */
+function presentValue(value: string | string[] | undefined): string | undefined {
+  if (value === undefined) return undefined
+  const text = String(value)
+    .replace(/[^\x20-\x7e]/g, '?')
+    .trim()
+    .slice(0, 128)
+  return text === '' ? '(empty)' : text
 }

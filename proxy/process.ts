@@ -25,12 +25,14 @@ import { StampIssuer } from './egress/issuer.ts'
 import { DecisionRecorder } from './egress/recorder.ts'
 import { EgressValidator } from './egress/validator.ts'
 import { Budget } from './exchange/budget.ts'
+import { Turn } from './exchange/turn.ts'
 import { parsePeers } from './http/caller.ts'
 import { createRequestTracing } from './http/request-tracing.ts'
 import { StampKeys } from './keys.ts'
 import { beginAtZero, beginRulesAtZero, createProxyMetrics } from './metrics.ts'
 import { PolicyHolder } from './policy/holder.ts'
 import { openSequenceFloor } from './policy/sequence-floor.ts'
+import { boundedArchive } from './stamps/archive.ts'
 import { StampStore } from './stamps/store.ts'
 import { watchFile } from './watched-file.ts'
 
@@ -49,6 +51,7 @@ export async function startProxy(
   for (const name of unknownVariables([ProxyEnvironment], env))
     log.warn({ variable: name }, 'unknown variable; is it misspelt?')
   const registry = createMetricsRegistry()
+  const turn = new Turn()
   const budget = new Budget({
     maxInFlight: config.SIGNET_MAX_IN_FLIGHT,
     maxBufferedBytes: config.SIGNET_BUFFER_TOTAL_BYTES,
@@ -82,6 +85,11 @@ export async function startProxy(
     url: config.SIGNET_LEDGER_URL,
     token: { file: config.SIGNET_LEDGER_TOKEN_FILE },
   })
+  const lookups = createLedgerClient({
+    url: config.SIGNET_LEDGER_URL,
+    token: { file: config.SIGNET_LEDGER_TOKEN_FILE },
+    timeoutMs: 5_000,
+  })
   const journal = await openJournal({
     spool: {
       dir: config.SIGNET_SPOOL_DIR,
@@ -106,7 +114,7 @@ export async function startProxy(
     recorder,
     store: stamps,
     metrics,
-    newEventId: uuidV7,
+    newDecisionId: uuidV7,
     publicBaseUrl: config.SIGNET_PUBLIC_BASE_URL ?? null,
     headerMaxBytes: config.SIGNET_STAMP_HEADER_MAX_BYTES,
   })
@@ -145,6 +153,7 @@ export async function startProxy(
         validator,
         metrics,
         budget,
+        turn,
         bufferBytes: config.SIGNET_BUFFER_BYTES,
         headersTimeoutMs: config.SIGNET_UPSTREAM_HEADERS_TIMEOUT_MS,
         bodyTimeoutMs: config.SIGNET_UPSTREAM_BODY_TIMEOUT_MS,
@@ -154,7 +163,8 @@ export async function startProxy(
         synced: config.SIGNET_AUDIT === 'strict' ? () => journal.synced() : null,
       },
       stamps,
-      archive: client,
+      keys,
+      archive: boundedArchive(lookups),
       trustedIngress,
       tracing: createRequestTracing(tracing),
       log,
@@ -277,7 +287,7 @@ export async function startProxy(
         listeners.filter(({ app }) => app !== admin).map(({ app }) => drained(app, config.SIGNET_DRAIN_MS)),
       )
       await journal.close(config.SIGNET_DRAIN_MS)
-      await upstream.close()
+      await Promise.all([upstream.close(), client.close(), lookups.close()])
       await tracing.shutdown()
       await admin.close()
     },

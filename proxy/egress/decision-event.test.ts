@@ -32,6 +32,7 @@ const JUDGEMENT: Judgement = {
 
 const MADE: DecisionOutcome = {
   eventId: '0193a1b2-0000-7000-8000-000000000002',
+  decisionId: '0193a1b2-0000-7000-8000-000000000003',
   eventType: 'egress.completed',
   action: 'stamp',
   outcome: 'allowed',

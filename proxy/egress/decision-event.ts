@@ -4,6 +4,8 @@ import type { ExchangeContext } from '../exchange/context.ts'
 
 export type DecisionOutcome = {
   readonly eventId: string
+  /** `policy.decision_id` of the stamp; null where none was issued. */
+  readonly decisionId: string | null
   readonly eventType: 'egress.decided' | 'egress.completed' | 'egress.refused' | 'egress.failed' | 'egress.aborted'
   readonly action: 'stamp' | 'pass' | 'refuse' | 'fail' | 'abort'
   readonly outcome: AuditEvent['outcome']
@@ -54,6 +56,7 @@ function circumstances(context: ExchangeContext, made: DecisionOutcome): Record<
   const { judgement } = made
   const out: Record<string, unknown> = { bundle_revision: context.policy.revision, channel: context.channel }
   if (judgement !== null) out['classification'] = judgement.classification
+  if (made.decisionId !== null) out['decision_id'] = made.decisionId
   if (made.errorCode !== null) out['error'] = made.errorCode
   if (made.ignored.length > 0) out['ignored_headers'] = made.ignored
   out['media_type'] = made.mediaType

@@ -1,6 +1,8 @@
 import type { IncomingHttpHeaders } from 'node:http'
 import { SELECTED_REQUEST_HEADERS, SELECTED_RESPONSE_HEADERS, type DecisionInput } from '#core/policy/decision.ts'
+import { CLASSIFICATIONS, type Classification } from '#core/stamp/schema.ts'
 import type { ExchangeContext } from '../exchange/context.ts'
+import type { RouteFacts } from '../policy/routes.ts'
 import type { DeclaredLineage } from '../lineage.ts'
 import type { Inspection } from './inspect.ts'
 
@@ -62,7 +64,7 @@ export function gatherInput(
     },
     workload: { producer_id: workload.producerId, namespace: workload.namespace, region: workload.region },
     approvals:
-      route === null
+      route === null || route.ambiguous
         ? []
         : policy.approvals.match({
             template: route.template,
@@ -74,19 +76,26 @@ export function gatherInput(
   }
   if (lineage.modelVersion !== undefined) input.lineage.model_version = lineage.modelVersion
   if (lineage.inputHash !== undefined) input.lineage.input_hash = lineage.inputHash
-  if (lineage.classification !== undefined) input.lineage.declared_classification = lineage.classification
+  const declared = declaredClassification(lineage.classification, inspection.verified?.stamp.data_classification)
+  if (declared !== undefined) input.lineage.declared_classification = declared
   if (lineage.artifactVersion !== undefined) input.lineage.artifact_version = lineage.artifactVersion
   return input
 }
 
-function routeFacts(route: {
-  classification?: NonNullable<DecisionInput['route']>['classification']
-  regulations?: string[]
-  regions?: string[]
-}): DecisionInput['route'] {
+function routeFacts(route: RouteFacts): DecisionInput['route'] {
   const facts: NonNullable<DecisionInput['route']> = {}
   if (route.classification !== undefined) facts.classification = route.classification
-  if (route.regulations !== undefined) facts.regulations = route.regulations
-  if (route.regions !== undefined) facts.regions = route.regions
+  if (route.regulations !== undefined) facts.regulations = [...route.regulations]
+  if (route.regions !== undefined) facts.regions = [...route.regions]
   return facts
+}
+
+/**
+ * The higher of what the application declares and what the stamp says that its body came with: what was confidential on its way in does
+ * not become public on its way out. Something that is no classification stays as it is, for the rule to refuse.
+ */
+function declaredClassification(declared: string | undefined, stamped: Classification | undefined): string | undefined {
+  if (declared === undefined || stamped === undefined) return declared ?? stamped
+  const known = CLASSIFICATIONS.findIndex((each) => each === declared)
+  return known === -1 || known > CLASSIFICATIONS.indexOf(stamped) ? declared : stamped
 }

@@ -18,6 +18,8 @@ export type Inspection = {
   readonly object: { readonly closeBrace: number; readonly isEmpty: boolean } | null
   readonly upstreamStamp: 'none' | 'verified' | 'forged'
   readonly verified: VerifiedStamp | null
+  /** A forgery that could not be taken out of `payload`. */
+  readonly isUnstrippable: boolean
   readonly facts: Partial<Record<FactName, Fact>>
   /** The exact bytes of a strictly parsed JSON body, where a rule reads it. */
   readonly body: Buffer | undefined
@@ -37,6 +39,7 @@ export function inspectNothing(policy: Policy): Inspection {
     object: null,
     upstreamStamp: 'none',
     verified: null,
+    isUnstrippable: false,
     facts: absentFacts(policy.wantedFacts),
     body: undefined,
     undecidable: NOTHING,
@@ -56,6 +59,7 @@ export function inspectUnread(policy: Policy, mediaType: string): Inspection {
     object: null,
     upstreamStamp: 'none',
     verified: null,
+    isUnstrippable: false,
     facts: Object.fromEntries(found.filter(([, fact]) => !fact.applicable)),
     body: undefined,
     undecidable: paths,
@@ -65,38 +69,34 @@ export function inspectUnread(policy: Policy, mediaType: string): Inspection {
 /** A whole body, its Content-Encoding already removed. */
 export function inspectBody(content: Buffer, mediaType: string, policy: Policy, checkStamp: StampCheck): Inspection {
   if (content.length === 0 && !isJson(mediaType)) return inspectNothing(policy)
-  let payload = content
-  let scan: StructureScan | null = null
-  let upstreamStamp: Inspection['upstreamStamp'] = 'none'
-  let verified: VerifiedStamp | null = null
+  // A client that expects JSON does not look at the media type: what begins like an object is looked at as one.
+  const scan = isJson(mediaType) || beginsLikeObject(content) ? scanOrNull(content) : null
+  const { payload, upstreamStamp, verified, isUnstrippable } = withoutUpstreamStamp(
+    content,
+    mediaType,
+    scan,
+    checkStamp,
+  )
+  const object = payload === content ? scan : scanOrNull(payload)
   const undecidable: string[] = []
-
-  if (isJson(mediaType)) {
-    scan = scanOrNull(content)
-    if (scan === null) {
-      // Broken JSON has no members, but a lenient reader may find a stamp in it all the same.
-      upstreamStamp = mayHoldStamp(content) ? 'forged' : 'none'
-    } else if (scan.complianceMembers > 0) {
-      verified = verifyEmbedded(content, checkStamp)
-      upstreamStamp = verified === null ? 'forged' : 'verified'
-      payload = stripComplianceMembers(content)
-      scan = scanOrNull(payload)
-    }
-  }
 
   const found = detectFacts(payload, mediaType, policy.wantedFacts)
   for (const name of found.undecidable) undecidable.push(`response.facts.${name}`)
 
   let body: Buffer | undefined
   if (policy.readsBody) {
-    if (isJson(mediaType) && scan !== null && isStrict(payload)) body = payload
+    if (isJson(mediaType) && object !== null && isStrict(payload)) body = payload
     else undecidable.push('response.body')
   }
   return {
     payload,
-    object: scan !== null && scan.kind === 'object' ? { closeBrace: scan.closeBrace, isEmpty: scan.isEmpty } : null,
+    object:
+      isJson(mediaType) && object?.kind === 'object'
+        ? { closeBrace: object.closeBrace, isEmpty: object.isEmpty }
+        : null,
     upstreamStamp,
     verified,
+    isUnstrippable,
     facts: found.facts,
     body,
     undecidable,
@@ -138,9 +138,55 @@ function verifyEmbedded(content: Buffer, checkStamp: StampCheck): VerifiedStamp 
   }
 }
 
+/** What the upstream put in the place of a stamp: verified and replaced, or a forgery, taken out where that is possible. */
+function withoutUpstreamStamp(
+  content: Buffer,
+  mediaType: string,
+  scan: StructureScan | null,
+  checkStamp: StampCheck,
+): Pick<Inspection, 'payload' | 'upstreamStamp' | 'verified' | 'isUnstrippable'> {
+  const none = { payload: content, upstreamStamp: 'none', verified: null, isUnstrippable: false } as const
+  if (scan === null) {
+    if (!mayHoldStamp(content)) return none
+    // Broken JSON has no members, but a lenient reader may find a stamp in it all the same; lines of JSON have them each.
+    const isForged = isJson(mediaType) || linesHoldStamp(content)
+    return isForged ? { ...none, upstreamStamp: 'forged', isUnstrippable: true } : none
+  }
+  if (scan.complianceMembers === 0) return none
+  const verified = verifyEmbedded(content, checkStamp)
+  try {
+    const payload = stripComplianceMembers(content)
+    return { payload, upstreamStamp: verified === null ? 'forged' : 'verified', verified, isUnstrippable: false }
+  } catch (error) {
+    if (!(error instanceof SignetError)) throw error
+    return { ...none, upstreamStamp: 'forged', isUnstrippable: true }
+  }
+}
+
+/** A cheap look: the name as it is, or letters of it escaped. */
 function mayHoldStamp(content: Buffer): boolean {
-  const text = content.toString('latin1')
-  return text.includes('compliance') || text.includes('\\u')
+  return content.includes('_compliance') || (content.includes('\\u00') && ESCAPED_NAME.test(content.toString('latin1')))
+}
+const ESCAPED_NAME = /\\u00(5f|6[13579cdef]|70|74)/i
+
+function linesHoldStamp(content: Buffer): boolean {
+  for (let start = 0; start < content.length;) {
+    const feed = content.indexOf(LINE_FEED, start)
+    const end = feed === -1 ? content.length : feed
+    const line = content.subarray(start, end)
+    if (beginsLikeObject(line) && (scanOrNull(line)?.complianceMembers ?? 0) > 0) return true
+    start = end + 1
+  }
+  return false
+}
+const LINE_FEED = 0x0a
+
+function beginsLikeObject(content: Buffer): boolean {
+  for (const byte of content) {
+    if (byte === 0x20 || byte === 0x09 || byte === 0x0a || byte === 0x0d) continue
+    return byte === 0x7b
+  }
+  return false
 }
 
 const decoders = {
@@ -168,10 +214,7 @@ export async function decodeContent(content: Buffer, contentEncoding: string, ma
     )
   for (const name of encodings.toReversed()) {
     if (!Object.hasOwn(decoders, name)) {
-      throw new SignetError(
-        'UPSTREAM_INVALID',
-        `The service answered with the content encoding «${name.slice(0, 32)}», which cannot be inspected`,
-      )
+      throw new SignetError('UPSTREAM_INVALID', 'The service answered with a content encoding that cannot be inspected')
     }
     try {
       decoded = await decoders[name as keyof typeof decoders](decoded, { maxOutputLength: maxBytes })

@@ -1,3 +1,4 @@
+import { SignetError } from '#core/error/signet-error.ts'
 import type { Judgement } from '#core/policy/join.ts'
 import { formatStampHeader } from '#core/stamp/header.ts'
 import type { Canonicalization, StampClaims } from '#core/stamp/schema.ts'
@@ -19,7 +20,7 @@ export class StampIssuer {
   readonly #recorder: DecisionRecorder
   readonly #store: StampStore
   readonly #metrics: ProxyMetrics
-  readonly #newEventId: () => string
+  readonly #newDecisionId: () => string
   readonly #publicBaseUrl: string
   readonly #headerMaxBytes: number
 
@@ -28,7 +29,7 @@ export class StampIssuer {
     recorder: DecisionRecorder
     store: StampStore
     metrics: ProxyMetrics
-    newEventId: () => string
+    newDecisionId: () => string
     publicBaseUrl: string | null
     headerMaxBytes: number
   }) {
@@ -36,7 +37,7 @@ export class StampIssuer {
     this.#recorder = deps.recorder
     this.#store = deps.store
     this.#metrics = deps.metrics
-    this.#newEventId = deps.newEventId
+    this.#newDecisionId = deps.newDecisionId
     this.#publicBaseUrl = deps.publicBaseUrl ?? ''
     this.#headerMaxBytes = deps.headerMaxBytes
   }
@@ -46,7 +47,7 @@ export class StampIssuer {
     this.#keys.active(nowMs)
   }
 
-  /** `size`: the payload's length as the event shows it. The event's id is the stamp's decision id. */
+  /** `size`: the payload's length as the event shows it. The decision id is in stamp and event; it is public, so it is not the event's own id. */
   issue(
     context: ExchangeContext,
     answer: Answer,
@@ -55,9 +56,9 @@ export class StampIssuer {
     payload: Payload,
     nowMs: number,
   ): SignedStamp {
-    const eventId = this.#newEventId()
-    const signed = signStamp({
-      claims: claimsOf(context, answer, judgement, inspection, eventId, nowMs),
+    const decisionId = this.#newDecisionId()
+    const signed = sign({
+      claims: claimsOf(context, answer, judgement, inspection, decisionId, nowMs),
       canonicalization: payload.canonicalization,
       payloadDigest: payload.digest,
       payloadLength: payload.length,
@@ -68,7 +69,7 @@ export class StampIssuer {
       answer,
       judgement,
       {
-        eventId,
+        decisionId,
         eventType: 'egress.completed',
         action: 'stamp',
         payloadLength: payload.length,
@@ -119,7 +120,7 @@ function claimsOf(
     replaced === null ? 0 : Date.parse(replaced.stamp.timestamp_utc),
   )
   return {
-    approval_status: judgement.approvalStatus,
+    approval_status: replaced?.stamp.approval_status === 'rejected' ? 'rejected' : judgement.approvalStatus,
     data_classification: judgement.classification,
     data_lineage: {
       ...(lineage.inputHash === undefined ? {} : { input_hash: lineage.inputHash }),
@@ -132,7 +133,10 @@ function claimsOf(
       transformations: [...lineage.transformations],
     },
     policy: { bundle_revision: context.policy.revision, decision_id: decisionId },
-    regulatory_compliance: [...judgement.regulations],
+    regulatory_compliance:
+      replaced === null
+        ? [...judgement.regulations]
+        : joined(judgement.regulations, replaced.stamp.regulatory_compliance),
     stamp_version: 'v1',
     subject: {
       channel: context.channel,
@@ -143,5 +147,24 @@ function claimsOf(
       tenant: context.tenant,
     },
     timestamp_utc: new Date(Math.max(nowMs, upstreamMs)).toISOString(),
+  }
+}
+
+function joined(a: readonly string[], b: readonly string[]): string[] {
+  const all = new Set([...a, ...b])
+  if (all.size > 1) all.delete('NONE')
+  return [...all].sort()
+}
+
+/** What keeps a stamp from being made is no fault of the client: the answer, or our key. */
+function sign(toSign: Parameters<typeof signStamp>[0]): SignedStamp {
+  try {
+    return signStamp(toSign)
+  } catch (cause) {
+    if (!(cause instanceof SignetError)) throw cause
+    if (cause.code === 'STAMP_KEY_INVALID') {
+      throw new SignetError('PROXY_NOT_READY', 'The stamp key is not valid for this stamp', { cause })
+    }
+    throw new SignetError('UPSTREAM_INVALID', `The answer cannot be described by a stamp: ${cause.message}`, { cause })
   }
 }

@@ -35,6 +35,7 @@ export class DecisionRecorder {
       latencyMs: this.#clock.monotonicMs() - context.startedAt,
       outcome: 'allowed',
       stampHash: null,
+      decisionId: null,
       judgement,
       status: answer?.status ?? null,
       upstreamStatus: answer?.status ?? null,

@@ -1,6 +1,5 @@
-import { createHash } from 'node:crypto'
 import type { Logger } from 'pino'
-import { formatDigest } from '#core/crypto/digest.ts'
+import { formatDigest, sha256 } from '#core/crypto/digest.ts'
 import { SignetError } from '#core/error/signet-error.ts'
 import type { Judgement } from '#core/policy/join.ts'
 import { jcsPayload } from '#core/stamp/payload.ts'
@@ -55,12 +54,13 @@ export class EgressValidator {
     const { issuer, metrics, clock } = this.#deps
     const startedAt = clock.monotonicMs()
     const nowMs = clock.nowMs()
-    const digest = createHash('sha256').update(inspection.payload).digest()
+    const digest = sha256(inspection.payload)
     const judgement = this.#judge(context, answer, inspection, inspection.payload.length, digest, nowMs)
     if (judgement.violations.length > 0) return this.#refuseByPolicy(context, answer, judgement)
     if (answer.status === 304 || !context.policy.stampsEnabled)
       return this.#sealUnstamped(context, answer, judgement, inspection, hasContent)
 
+    requireStripped(inspection)
     const { object } = inspection
     const payload: Payload =
       judgement.canonicalization === 'jcs' && object !== null
@@ -85,6 +85,7 @@ export class EgressValidator {
     const nowMs = clock.nowMs()
     const judgement = this.#judge(context, answer, inspection, sized.length, sized.digest, nowMs)
     if (judgement.violations.length > 0) return this.#refuseByPolicy(context, answer, judgement)
+    requireStripped(inspection)
     const signed = issuer.issue(context, answer, judgement, inspection, { ...sized, canonicalization: 'bytes' }, nowMs)
     // The stamp of one moment, decided for one caller.
     const headers = [
@@ -186,7 +187,7 @@ export class EgressValidator {
   /** Under `shadow`: judged, counted and audited; the answer itself passes as it came. */
   observe(context: ExchangeContext, answer: Answer, inspection: Inspection, size: number | null): void {
     const { recorder, metrics, clock } = this.#deps
-    const digest = size === null ? null : createHash('sha256').update(inspection.payload).digest()
+    const digest = size === null ? null : sha256(inspection.payload)
     const judgement = this.#judge(context, answer, inspection, size, digest, clock.nowMs())
     for (const { rule } of judgement.violations) metrics.shadowViolations.inc({ tenant: context.tenant, rule })
     const outcome = judgement.violations.length > 0 ? 'denied' : 'allowed'
@@ -336,7 +337,8 @@ export class EgressValidator {
   ): string[] {
     const { etag } = answer.headers
     return stampedResponseHeaders(answer.headers, {
-      etag: etag === undefined ? null : outgoingETag(etag, context.etagRevision),
+      // HEAD is judged without the content that GET may be refused for: it must not hand out a tag that confirms it.
+      etag: etag === undefined || context.method === 'HEAD' ? null : outgoingETag(etag, context.tagMark),
       callerSpecific: this.#deps.callerVaries && context.policy.readsCaller,
       ...rewrite,
     })
@@ -369,3 +371,12 @@ export class EgressValidator {
 }
 
 const RETRY_AFTER_SECONDS = 5
+
+/** A forgery that no rule refuses is taken out; one that cannot be taken out does not pass. */
+function requireStripped(inspection: Inspection): void {
+  if (!inspection.isUnstrippable) return
+  throw new SignetError(
+    'UPSTREAM_INVALID',
+    'The body holds a _compliance member that is not ours and cannot be taken out',
+  )
+}

@@ -1,8 +1,9 @@
-import { createHash } from 'node:crypto'
 import type { IncomingMessage } from 'node:http'
+import { digestText } from '#core/crypto/digest.ts'
 import type { RuleMode } from '#core/policy/manifest.ts'
 import type { Channel } from '#core/stamp/schema.ts'
 import type { Caller } from '../http/caller.ts'
+import type { TagMark } from '../http/etag.ts'
 import type { Policy } from '../policy/policy.ts'
 
 /** What is known of a request before its answer; fixed for the whole exchange. */
@@ -15,7 +16,8 @@ export type ExchangeContext = {
   readonly producerId: string
   readonly mode: RuleMode
   readonly policy: Policy
-  readonly etagRevision: string
+  /** Marks entity tags of this answer; see `tagMark`. */
+  readonly tagMark: TagMark
   readonly method: string
   /** Request target as received, origin form. */
   readonly target: string
@@ -52,5 +54,5 @@ export function pathOf(target: string): string {
 
 /** SHA-256 of the target's bytes; Node hands the request target over as Latin-1. */
 export function digestTarget(target: string): string {
-  return `sha256:${createHash('sha256').update(target, 'latin1').digest('hex')}`
+  return digestText(Buffer.from(target, 'latin1'))
 }

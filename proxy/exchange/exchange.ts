@@ -23,6 +23,7 @@ import type { ProxyMetrics } from '../metrics.ts'
 import type { Budget } from './budget.ts'
 import { isSafe, type ExchangeContext } from './context.ts'
 import { detachedBody, requestArrived } from './request-body.ts'
+import type { Turn } from './turn.ts'
 import { upstreamFailure, worthRetrying } from './upstream-failure.ts'
 
 export type ExchangeDeps = {
@@ -31,6 +32,7 @@ export type ExchangeDeps = {
   readonly validator: EgressValidator
   readonly metrics: ProxyMetrics
   readonly budget: Budget
+  readonly turn: Turn
   readonly bufferBytes: number
   readonly headersTimeoutMs: number
   readonly bodyTimeoutMs: number
@@ -49,6 +51,10 @@ type Passing = {
   trailer: boolean
   hash: Hash | null
   length: number
+  /** Bytes that came while the head waits to be sent; null once it has left. */
+  waiting: Buffer[] | null
+  /** The upstream's answer ended while the head waits. */
+  ended: boolean
 }
 
 /**
@@ -119,7 +125,7 @@ export class Exchange implements Dispatcher.DispatchHandler {
             ifNoneMatch:
               !conditional || ifNoneMatch === undefined
                 ? null
-                : incomingIfNoneMatch(ifNoneMatch, this.#context.etagRevision, isSafe(method)),
+                : incomingIfNoneMatch(ifNoneMatch, this.#context.tagMark, isSafe(method)),
             ifMatch: !conditional || ifMatch === undefined ? null : incomingIfMatch(ifMatch),
             clientAddress: this.#request.socket.remoteAddress ?? 'unknown',
             scheme: 'http',
@@ -153,8 +159,13 @@ export class Exchange implements Dispatcher.DispatchHandler {
     this.#guard(() => {
       const headers = this.#context.mode === 'enforce' ? singleFields(received) : received
       const mediaType = mediaTypeOf(headers['content-type'])
-      const answer: Answer = { status, mediaType, headers, lineage: declaredLineage(headers) }
+      const answer: Answer = { status, mediaType, headers, lineage: declaredLineage(headers, Date.now()) }
       this.#answer = answer
+      if (status > 599)
+        throw new SignetError(
+          'UPSTREAM_INVALID',
+          `The service answered with the status ${status}, which HTTP does not have`,
+        )
       if (this.#context.mode === 'off') {
         this.#openTransparent(answer)
         return
@@ -176,7 +187,7 @@ export class Exchange implements Dispatcher.DispatchHandler {
       this.#held += chunk.length
       if (!this.#deps.budget.take(chunk.length)) {
         this.#held -= chunk.length
-        throw new SignetError('OVERLOADED', 'The proxy holds as many response bytes as it may; try again shortly')
+        throw new SignetError('OVERLOADED', OVERLOADED)
       }
       if (this.#held > this.#deps.bufferBytes && this.#answer !== null) {
         const chunks = this.#chunks
@@ -184,7 +195,8 @@ export class Exchange implements Dispatcher.DispatchHandler {
         if (this.#settled) return
         this.#chunks = []
         for (const held of chunks) this.#pass(controller, held)
-        this.#release()
+        // Without strict audit they are on their way; else they wait in `waiting` and stay counted.
+        if (!this.#isWaiting) this.#release()
       }
     })
   }
@@ -196,10 +208,8 @@ export class Exchange implements Dispatcher.DispatchHandler {
       this.#fail(new SignetError('UPSTREAM_INVALID', 'The service ended its answer before it began'), this.#effect())
       return
     }
-    this.#guard(() => {
-      if (this.#passing !== null) this.#complete(answer, this.#passing)
-      else this.#finishWhole(answer)
-    })
+    if (this.#passing === null) this.#deps.turn.add(() => this.#guard(() => this.#finishWhole(answer)))
+    else this.#guard(() => this.#complete(answer, this.#passing as Passing))
   }
 
   onResponseError(_controller: Dispatcher.DispatchController, error: Error): void {
@@ -215,6 +225,11 @@ export class Exchange implements Dispatcher.DispatchHandler {
     this.#fail(failure, this.#answer === null && failure.code === 'UPSTREAM_UNREACHABLE' ? 'none' : this.#effect())
   }
 
+  /** The head waits for its event to be on disk. */
+  get #isWaiting(): boolean {
+    return this.#passing !== null && this.#passing.waiting !== null
+  }
+
   get #hasBody(): boolean {
     const { headers } = this.#context
     return headers['content-length'] !== undefined || headers['transfer-encoding'] !== undefined
@@ -225,6 +240,8 @@ export class Exchange implements Dispatcher.DispatchHandler {
   }
 
   #finishWhole(answer: Answer): void {
+    // The client may have gone since the answer was whole.
+    if (this.#settled) return
     const raw = this.#chunks.length === 1 ? (this.#chunks[0] as Buffer) : Buffer.concat(this.#chunks, this.#held)
     const encoding = answer.headers['content-encoding']
     if (encoding === undefined || encoding === 'identity' || !this.#hasContent(answer)) {
@@ -232,7 +249,12 @@ export class Exchange implements Dispatcher.DispatchHandler {
       return
     }
     decodeContent(raw, encoding, this.#deps.bufferBytes).then(
-      (decoded) => this.#guard(() => this.#judgeWhole(answer, raw, decoded)),
+      (decoded) =>
+        this.#guard(() => {
+          if (!this.#deps.budget.take(decoded.length)) throw new SignetError('OVERLOADED', OVERLOADED)
+          this.#held += decoded.length
+          this.#judgeWhole(answer, raw, decoded)
+        }),
       (error: unknown) => {
         // Under shadow an answer that cannot be read still passes as it came; it is decided as unread.
         if (this.#context.mode === 'shadow')
@@ -291,6 +313,8 @@ export class Exchange implements Dispatcher.DispatchHandler {
       trailer: false,
       hash: null,
       length: 0,
+      waiting: null,
+      ended: false,
     }
     openSealed(this.#response, sealed)
   }
@@ -313,7 +337,15 @@ export class Exchange implements Dispatcher.DispatchHandler {
       )
     }
     if (this.#kind.kind === 'sidecar') {
-      this.#passing = { judgement: null, inspection, trailer: false, hash: createHash('sha256'), length: 0 }
+      this.#passing = {
+        judgement: null,
+        inspection,
+        trailer: false,
+        hash: createHash('sha256'),
+        length: 0,
+        waiting: null,
+        ended: false,
+      }
       return
     }
     const permit = validator.permitStream(this.#context, answer, inspection, length)
@@ -328,8 +360,35 @@ export class Exchange implements Dispatcher.DispatchHandler {
       trailer: permit.trailer,
       hash: createHash('sha256'),
       length: 0,
+      waiting: null,
+      ended: false,
     }
-    openSealed(this.#response, permit.sealed)
+    this.#openWhenSynced(permit.sealed, this.#passing, answer)
+  }
+
+  /** Under strict audit the head waits until its event is on disk; what comes meanwhile is held, and the upstream paused. */
+  #openWhenSynced(sealed: Sealed, passing: Passing, answer: Answer): void {
+    const controller = this.#controller
+    if (this.#deps.synced === null || controller === null) {
+      openSealed(this.#response, sealed)
+      return
+    }
+    passing.waiting = []
+    controller.pause()
+    this.#deps.synced().then(
+      () =>
+        this.#guard(() => {
+          const held = passing.waiting ?? []
+          passing.waiting = null
+          if (this.#settled || this.#response.destroyed) return
+          openSealed(this.#response, sealed)
+          for (const chunk of held) this.#write(controller, chunk)
+          this.#release()
+          if (passing.ended) this.#complete(answer, passing)
+          else if (!this.#paused) controller.resume()
+        }),
+      (error: unknown) => this.#fail(error, this.#effect()),
+    )
   }
 
   #pass(controller: Dispatcher.DispatchController, chunk: Buffer): void {
@@ -338,6 +397,11 @@ export class Exchange implements Dispatcher.DispatchHandler {
     passing.hash?.update(chunk)
     passing.length += chunk.length
     if (this.#kind.kind === 'sidecar') return
+    if (passing.waiting === null) this.#write(controller, chunk)
+    else passing.waiting.push(chunk)
+  }
+
+  #write(controller: Dispatcher.DispatchController, chunk: Buffer): void {
     if (this.#response.write(chunk) || this.#paused) return
     this.#paused = true
     controller.pause()
@@ -350,6 +414,10 @@ export class Exchange implements Dispatcher.DispatchHandler {
   }
 
   #complete(answer: Answer, passing: Passing): void {
+    if (passing.waiting !== null) {
+      passing.ended = true
+      return
+    }
     if (passing.hash === null) {
       this.#settled = true
       this.#response.end()
@@ -370,7 +438,9 @@ export class Exchange implements Dispatcher.DispatchHandler {
     )
     if (passing.trailer && trailer !== null) this.#response.addTrailers({ 'Compliance-Stamp': trailer })
     this.#settled = true
-    this.#response.end()
+    const end = (): void => void this.#response.end()
+    if (this.#deps.synced === null) end()
+    else this.#deps.synced().then(end, (error: unknown) => this.#abandon(error))
   }
 
   #send(sealed: Sealed): void {
@@ -459,3 +529,5 @@ export class Exchange implements Dispatcher.DispatchHandler {
     this.#chunks = []
   }
 }
+
+const OVERLOADED = 'The proxy holds as many response bytes as it may; try again shortly'

@@ -1,8 +1,10 @@
 import { describe, expect, test } from 'vitest'
-import { incomingIfMatch, incomingIfNoneMatch, outgoingETag } from './etag.ts'
+import { createSecretKey } from 'node:crypto'
+import { incomingIfMatch, incomingIfNoneMatch, outgoingETag, tagMark } from './etag.ts'
 
 const NOW = 'aaaaaaaaaaaa'
 const OLD = 'bbbbbbbbbbbb'
+const mark = (): string => NOW
 
 describe('outgoingETag', () => {
   test.each([
@@ -14,7 +16,7 @@ describe('outgoingETag', () => {
     { upstream: '"x', want: null },
     { upstream: '"a"b"', want: null },
   ])('$upstream', ({ upstream, want }) => {
-    expect(outgoingETag(upstream, NOW)).toBe(want)
+    expect(outgoingETag(upstream, mark)).toBe(want)
   })
 })
 
@@ -30,7 +32,7 @@ describe('incomingIfNoneMatch', () => {
     { name: 'an old one on an unsafe method', value: `W/"x~${OLD}"`, safe: false, want: null },
     { name: 'rubbish', value: ',,"', safe: true, want: null },
   ])('$name', ({ value, safe, want }) => {
-    expect(incomingIfNoneMatch(value, NOW, safe)).toBe(want)
+    expect(incomingIfNoneMatch(value, mark, safe)).toBe(want)
   })
 })
 
@@ -42,5 +44,26 @@ describe('incomingIfMatch', () => {
     { value: '"plain~tilde"', want: '"plain~tilde"' },
   ])('$value', ({ value, want }) => {
     expect(incomingIfMatch(value)).toBe(want)
+  })
+})
+
+describe('tagMark', () => {
+  const key = createSecretKey(Buffer.alloc(32, 1))
+  const scope = { channel: 'external', revision: 'r', method: 'GET', target: '/a' }
+
+  test.each([
+    { name: 'another channel', change: { channel: 'internal' } },
+    { name: 'another revision', change: { revision: 's' } },
+    { name: 'another method', change: { method: 'HEAD' } },
+    { name: 'another target', change: { target: '/b' } },
+  ])('a tag is not confirmed under $name', ({ change }) => {
+    const tag = outgoingETag('"x"', tagMark(key, scope)) as string
+    expect(incomingIfNoneMatch(tag, tagMark(key, scope), true)).toBe('"x", W/"x"')
+    expect(incomingIfNoneMatch(tag, tagMark(key, { ...scope, ...change }), true)).toBeNull()
+  })
+
+  test('nor with another key', () => {
+    const tag = outgoingETag('"x"', tagMark(key, scope)) as string
+    expect(incomingIfNoneMatch(tag, tagMark(createSecretKey(Buffer.alloc(32, 2)), scope), true)).toBeNull()
   })
 })

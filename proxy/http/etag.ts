@@ -1,28 +1,48 @@
+import { createHmac, type KeyObject } from 'node:crypto'
+import { pae } from '#core/crypto/pae.ts'
+
 /**
- * Entity tags, since what a client holds is upstream's representation under one policy revision (RFC 9110 §8.8.3).
- * Outgoing: `"x"` and `W/"x"` become `W/"x~revision"`: weak, because the stamp in it differs from answer to answer.
+ * Makes the suffix of one entity tag: twelve hex digits that only this answer's tag has. Bound to all that an allowed answer was
+ * decided under, so that a tag tells nobody anything but who got that answer, and is not confirmed elsewhere.
  */
-export function outgoingETag(upstream: string, revision: string): string | null {
-  const opaque = opaqueTag(upstream)
-  return opaque === null ? null : `W/"${opaque}~${revision}"`
+export type TagMark = (opaque: string) => string
+
+export function tagMark(
+  key: KeyObject,
+  scope: { channel: string; revision: string; method: string; target: string },
+): TagMark {
+  return (opaque) =>
+    createHmac('sha256', key)
+      .update(pae('SignetV1', 'etag', scope.channel, scope.revision, scope.method, scope.target, opaque))
+      .digest('hex')
+      .slice(0, 12)
 }
 
 /**
- * If-None-Match to send upstream, or null to send none. Only tags of the revision now in force are translated: an older one
- * must not be confirmed by a 304, since what it names may be forbidden by now. Both forms are sent, as some servers compare
- * byte by byte. `*` is kept only for methods that change something (RFC 9110 §13.1.2).
+ * Entity tags, since what a client holds is upstream's representation under one policy revision (RFC 9110 §8.8.3).
+ * Outgoing: `"x"` and `W/"x"` become `W/"x~mark"`: weak, because the stamp in it differs from answer to answer.
  */
-export function incomingIfNoneMatch(value: string, revision: string, safeMethod: boolean): string | null {
+export function outgoingETag(upstream: string, mark: TagMark): string | null {
+  const opaque = opaqueTag(upstream)
+  return opaque === null ? null : `W/"${opaque}~${mark(opaque)}"`
+}
+
+/**
+ * If-None-Match to send upstream, or null to send none. Only tags that this very answer got under the policy now in force are
+ * translated: a 304 must not confirm what is forbidden by now, or was never allowed. Both forms are sent, as some servers compare
+ * byte by byte. `*` is kept only for methods that change something (RFC 9110 §13.1.2). At most 16 tags are looked at.
+ */
+export function incomingIfNoneMatch(value: string, mark: TagMark, safeMethod: boolean): string | null {
   if (value.trim() === '*') return safeMethod ? null : '*'
   const tags = []
-  for (const tag of splitTags(value)) {
+  for (const tag of splitTags(value).slice(0, MAX_TAGS)) {
     const opaque = opaqueTag(tag)
     if (opaque === null) continue
-    const suffix = `~${revision}`
-    if (opaque.endsWith(suffix)) {
-      const original = opaque.slice(0, -suffix.length)
-      tags.push(`"${original}"`, `W/"${original}"`)
-    } else if (!safeMethod && !REVISION_SUFFIX.test(opaque)) {
+    if (REVISION_SUFFIX.test(opaque)) {
+      const original = opaque.replace(REVISION_SUFFIX, '')
+      // Ours to keep secret or not: whoever has it got the answer. Nothing is compared that a guess could be built on.
+      if (opaque === `${original}~${mark(original)}`) tags.push(`"${original}"`, `W/"${original}"`)
+    } else if (!safeMethod) {
       tags.push(tag)
     }
   }
@@ -43,7 +63,8 @@ export function incomingIfMatch(value: string): string {
     .join(', ')
 }
 
-/** Our revisions are twelve hex digits. */
+const MAX_TAGS = 16
+/** Our marks are twelve hex digits. */
 const REVISION_SUFFIX = /~[0-9a-f]{12}$/
 
 function opaqueTag(tag: string): string | null {

@@ -75,6 +75,11 @@ describe('upstreamRequestHeaders', () => {
     expect(request({ 'sIgNeT-x': '1' })).not.toHaveProperty('signet-x')
   })
 
+  test('nor with underscores, and no method override', () => {
+    expect(request({ Signet_Caller_Roles: 'admin' })).not.toHaveProperty('signet_caller_roles')
+    expect(request({ 'X-HTTP-Method-Override': 'GET' })).not.toHaveProperty('x-http-method-override')
+  })
+
   test('says who asked, and replaces what a client says of request and trace', () => {
     const sent = request({
       'X-Forwarded-For': '198.51.100.1',
@@ -129,6 +134,19 @@ describe('stampedResponseHeaders', () => {
     const sent = pairs(stampedResponseHeaders({ 'set-cookie': ['a=1', 'b=2'], link: '</next>; rel="next"' }, STAMPED))
     expect(sent['set-cookie']).toEqual(['a=1', 'b=2'])
     expect(sent['link']).toEqual(['</next>; rel="next"', '</s>; rel="describedby"'])
+  })
+
+  test('a stamp link of the upstream does not pass', () => {
+    const link = ['</a>; rel="next"', '</.well-known/signet/stamps/x>; rel="describedby"']
+    expect(pairs(stampedResponseHeaders({ link }, STAMPED))['link']).toEqual([link[0], STAMPED.link])
+  })
+
+  test('Connection cannot take away what says how to read the body', () => {
+    const sent = pairs(
+      stampedResponseHeaders({ connection: 'content-type, x-y', 'content-type': 'text/csv', 'x-y': '1' }, STAMPED),
+    )
+    expect(sent['content-type']).toEqual(['text/csv'])
+    expect(sent).not.toHaveProperty('x-y')
   })
 
   test('ranges are not served', () => {

@@ -33,11 +33,20 @@ const UNTRUE_AFTER_STAMPING = new Set([
 /** Ours on the request side: never believed from a client, never passed on as if it came from us. */
 const RESERVED_PREFIX = 'signet-'
 
+const RESERVED_PATH = '/.well-known/signet/'
+
+/** Also with underscores: gateways after CGI (RFC 3875 §4.1.18) fold both into one name. */
+function isReserved(lower: string): boolean {
+  return lower.startsWith(RESERVED_PREFIX) || lower.startsWith('signet_')
+}
+
 function connectionOptions(value: string | string[] | undefined): ReadonlySet<string> | null {
   if (value === undefined) return null
   const text = Array.isArray(value) ? value.join(',') : value
   if (text === 'keep-alive' || text === 'close') return null
-  return new Set(text.split(',').map((option) => option.trim().toLowerCase()))
+  const names = text.split(',').map((option) => option.trim().toLowerCase())
+  // What the content is, is never hop-by-hop: dropping it would let a client read the body as something else than was judged.
+  return new Set(names.filter((name) => !name.startsWith('content-') && name !== 'cache-control' && name !== 'vary'))
 }
 
 export type RequestRewrite = {
@@ -69,6 +78,10 @@ export function upstreamRequestHeaders(
       case 'x-request-id':
       case 'x-forwarded-for':
       case 'x-forwarded-proto':
+      // They would have the service answer another method than the one that was judged.
+      case 'x-http-method-override':
+      case 'x-http-method':
+      case 'x-method-override':
         continue
       case 'accept-encoding':
       case 'range':
@@ -79,7 +92,7 @@ export function upstreamRequestHeaders(
         if (!rewrite.transparent) continue
         break
       default:
-        if (HOP_BY_HOP.has(lower) || lower.startsWith(RESERVED_PREFIX) || dropped?.has(lower) === true) continue
+        if (HOP_BY_HOP.has(lower) || isReserved(lower) || dropped?.has(lower) === true) continue
     }
     out.push(name, rawHeaders[i + 1] as string)
   }
@@ -107,7 +120,7 @@ export function transparentResponseHeaders(upstream: IncomingHttpHeaders): strin
   const dropped = connectionOptions(upstream.connection)
   const out: string[] = []
   for (const name in upstream) {
-    if (HOP_BY_HOP.has(name) || name.startsWith(RESERVED_PREFIX) || dropped?.has(name) === true) continue
+    if (HOP_BY_HOP.has(name) || isReserved(name) || dropped?.has(name) === true) continue
     push(out, name, upstream[name])
   }
   return out
@@ -166,6 +179,10 @@ export function stampedResponseHeaders(upstream: IncomingHttpHeaders, rewrite: R
       case 'cache-control':
         cacheControl = joined(upstream[name])
         continue
+      case 'link':
+        // A stamp link is ours to give.
+        for (const link of [upstream[name]].flat()) if (!String(link).includes(RESERVED_PATH)) push(out, name, link)
+        continue
       case 'access-control-expose-headers':
         exposed = joined(upstream[name])
         continue
@@ -173,7 +190,7 @@ export function stampedResponseHeaders(upstream: IncomingHttpHeaders, rewrite: R
         if (
           HOP_BY_HOP.has(name) ||
           UNTRUE_AFTER_STAMPING.has(name) ||
-          name.startsWith(RESERVED_PREFIX) ||
+          isReserved(name) ||
           dropped?.has(name) === true
         ) {
           continue

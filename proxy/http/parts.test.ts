@@ -4,13 +4,17 @@ import { prefersHtml } from '../egress/refusal.ts'
 import { originForm, pathOf } from '../exchange/context.ts'
 import { declaredLineage } from '../lineage.ts'
 import { ANONYMOUS, callerOf, parsePeers } from './caller.ts'
-import { isJson, mediaTypeOf } from './media-type.ts'
+import { charsetOf, isJson, mediaTypeOf } from './media-type.ts'
 
 test.each([
   { value: undefined, want: '', wantJson: false },
   { value: 'Application/JSON; charset=utf-8', want: 'application/json', wantJson: true },
   { value: 'application/problem+json', want: 'application/problem+json', wantJson: true },
   { value: 'text/csv', want: 'text/csv', wantJson: false },
+  { value: 'json', want: '', wantJson: false },
+  { value: '*/*', want: '', wantJson: false },
+  { value: 'unknown/unknown', want: '', wantJson: false },
+  { value: 'application/json, text/html', want: '', wantJson: false },
 ])('media type of $value', ({ value, want, wantJson }) => {
   expect(mediaTypeOf(value)).toBe(want)
   expect(isJson(mediaTypeOf(value))).toBe(wantJson)
@@ -72,15 +76,43 @@ describe('callerOf', () => {
 })
 
 describe('declaredLineage', () => {
+  const NOW = Date.parse('2026-11-25T00:00:00Z')
+  test.each([
+    { value: '', want: '(empty)' },
+    { value: 'restricted\xa0', want: 'restricted?' },
+    { value: 'x'.repeat(600), want: 'x'.repeat(128) },
+    { value: 'public', want: 'public' },
+  ])('a classification that is there is judged, whatever it is: $want', ({ value, want }) => {
+    expect(declaredLineage({ 'signet-data-classification': value }, NOW).classification).toBe(want)
+  })
+
+  test.each([
+    { value: '2026-11-25T00:04:59.000Z', want: '2026-11-25T00:04:59.000Z' },
+    { value: '2026-11-25T00:05:01.000Z', want: undefined },
+    { value: '2026-99-25T00:05:01.000Z', want: undefined },
+  ])('a timestamp too far ahead is left out: $value', ({ value, want }) => {
+    const lineage = declaredLineage({ 'signet-lineage-timestamp-utc': value }, NOW)
+    expect(lineage.timestampUtc).toBe(want)
+    expect(lineage.ignored).toHaveLength(want === undefined ? 1 : 0)
+  })
+
+  test('an asset id past its length is left out', () => {
+    const asset = `urn:${'x'.repeat(2100)}@sha256:${'a'.repeat(64)}`
+    expect(declaredLineage({ 'signet-lineage-source-assets': asset }, NOW).sourceAssets).toEqual([])
+  })
+
   const digest = `sha256:${'a'.repeat(64)}`
   test('takes what fits, and names what does not', () => {
-    const lineage = declaredLineage({
-      'signet-lineage-source-assets': `urn:warehouse:t@${digest}, urn:mutable:latest`,
-      'signet-lineage-transformations': 'dedupe, sum',
-      'signet-lineage-model-version': 'm-1',
-      'signet-lineage-input-hash': 'sha256:short',
-      'signet-data-classification': 'topsecret',
-    })
+    const lineage = declaredLineage(
+      {
+        'signet-lineage-source-assets': `urn:warehouse:t@${digest}, urn:mutable:latest`,
+        'signet-lineage-transformations': 'dedupe, sum',
+        'signet-lineage-model-version': 'm-1',
+        'signet-lineage-input-hash': 'sha256:short',
+        'signet-data-classification': 'topsecret',
+      },
+      NOW,
+    )
     expect(lineage).toMatchObject({
       sourceAssets: [`urn:warehouse:t@${digest}`],
       transformations: ['dedupe', 'sum'],
@@ -90,4 +122,13 @@ describe('declaredLineage', () => {
       ignored: ['signet-lineage-source-assets', 'signet-lineage-input-hash'],
     })
   })
+})
+
+test.each([
+  { value: undefined, want: undefined },
+  { value: 'text/csv', want: undefined },
+  { value: 'text/csv; charset=UTF-8', want: 'utf-8' },
+  { value: 'text/csv; header=present; charset = "utf-7"', want: 'utf-7' },
+])('charset of $value', ({ value, want }) => {
+  expect(charsetOf(value)).toBe(want)
 })

@@ -17,7 +17,7 @@ export type Policy = {
   readonly wantedFacts: ReadonlySet<FactName>
   readonly readsBody: boolean
   readonly readsCaller: boolean
-  readonly routes: RouteTable<RouteData>
+  readonly routes: RouteTable
   readonly approvals: ApprovalTable
   readonly stampsEnabled: boolean
   readonly auditEnabled: boolean
@@ -40,9 +40,10 @@ export function createPolicy(
     .filter((template) => !templates.has(template))
     .map((template): RouteData => ({ template }))
   const approvals = compileApprovals(data.approvals ?? [])
-  const ruleModes = data.modes?.rules ?? {}
-  const tenantModes = data.modes?.tenants ?? {}
-  const sampled = Object.values(ruleModes).some((setting) => (setting.percentage ?? 100) < 100)
+  // Maps, as a rule or a tenant may be called `constructor`.
+  const ruleModes = new Map(Object.entries(data.modes?.rules ?? {}))
+  const tenantModes = new Map(Object.entries(data.modes?.tenants ?? {}))
+  const sampled = [...ruleModes.values()].some((setting) => (setting.percentage ?? 100) < 100)
   // A cached decision is the same object each time: so is its judgement, as long as no percentage depends on the request.
   const judgements = new WeakMap<readonly RuleOutcome[], Map<string, Judgement>>()
 
@@ -50,7 +51,7 @@ export function createPolicy(
   let etagRevision = ''
 
   const modeOf = (rule: CompiledRule, requestId: string): RuleMode => {
-    const setting = ruleModes[rule.id]
+    const setting = ruleModes.get(rule.id)
     return setting === undefined ? rule.mode : settle(setting, rule.id, requestId)
   }
 
@@ -75,7 +76,7 @@ export function createPolicy(
       return etagRevision
     },
     tenantMode(tenant, requestId) {
-      const setting = tenantModes[tenant] ?? tenantModes['*']
+      const setting = tenantModes.get(tenant) ?? tenantModes.get('*')
       return setting === undefined ? defaultMode : settle(setting, 'tenant', requestId)
     },
     judge(input, undecidable, requestId, body) {

@@ -1,4 +1,5 @@
 import { describe, expect, test } from 'vitest'
+import { checkTarget } from '../http/request-target.ts'
 import { compileRoutes } from './routes.ts'
 
 const TABLE = compileRoutes([
@@ -30,6 +31,15 @@ describe('compileRoutes', () => {
     { path: '/customers%2f7', want: '/customers/{id}' },
     { path: '/customers/%zz', want: '/customers/{id}' },
     { path: '/../../customers/7', want: '/customers/{id}' },
+    { path: '/CUSTOMERS/7', want: '/customers/{id}' },
+    { path: '/customers./7', want: '/customers/{id}' },
+    { path: '/customers%20/7', want: '/customers/{id}' },
+    { path: '/%2563ustomers/7', want: '/customers/{id}' },
+    // A server that decodes after routing sees the item, one that resolves first sees something else: the rule holds for both.
+    { path: '/customers/..%2fopen', want: '/customers/{id}' },
+    { path: '/customers/%2e%2e%2fopen', want: '/customers/{id}' },
+    { path: '/x/..;/customers/7', want: '/customers/{id}' },
+    { path: '/customers\\7', want: '/customers/{id}' },
   ])('$path', ({ path, want }) => {
     expect(TABLE.match('GET', path)?.template ?? null).toBe(want)
   })
@@ -40,3 +50,24 @@ describe('compileRoutes', () => {
     expect(compileRoutes([{ template: '/a', methods: ['GET'] }]).match('HEAD', '/a')?.template).toBe('/a')
   })
 })
+
+test('where readings match different routes, the strictest of each counts and no approval does', () => {
+  const table = compileRoutes([
+    { template: '/open/{id}', classification: 'public', regulations: ['SOX'], regions: ['eu', 'us'] },
+    { template: '/secret/{id}', classification: 'restricted', regulations: ['GDPR'], regions: ['eu'] },
+  ])
+  expect(table.match('GET', '/open/x')).toMatchObject({ classification: 'public', ambiguous: false })
+  expect(table.match('GET', '/secret;/..;/open/x')).toBeDefined()
+  expect(table.match('GET', '/open/x/../../secret/7')).toMatchObject({ classification: 'restricted', ambiguous: false })
+  expect(table.match('GET', '/open/..%2f..%2fsecret%2f7')).toMatchObject({
+    classification: 'restricted',
+    regions: ['eu'],
+  })
+})
+
+test.each(['/a#b', '/a\\b', '/a b', '/a%00', '/a\u0001'])(
+  'a target that no origin form has is refused: %j',
+  (target) => {
+    expect(() => checkTarget(target)).toThrow(expect.objectContaining({ code: 'REQUEST_INVALID' }))
+  },
+)

@@ -1,51 +1,105 @@
-/**
- * Route templates: `/customers/{id}`, `/reports/**`. `{name}` matches one segment, a last `**` any rest. The most specific
- * template wins: a literal segment before a variable, before `**`; then the earlier one.
- */
-export type RouteTable<T extends { readonly template: string; readonly methods?: readonly string[] }> = {
-  match(method: string, path: string): T | null
+import { CLASSIFICATIONS, type Classification } from '#core/stamp/schema.ts'
+import { pathReadings } from '../http/request-target.ts'
+
+type RouteEntry = {
+  readonly template: string
+  readonly methods?: readonly string[]
+  readonly classification?: Classification
+  readonly regulations?: readonly string[]
+  readonly regions?: readonly string[]
 }
 
-type Compiled<T> = { route: T; segments: string[]; open: boolean; methods: ReadonlySet<string> | null; rank: string }
+/** What the policy data says of a path. */
+export type RouteFacts = {
+  readonly template: string
+  readonly classification: Classification | undefined
+  readonly regulations: readonly string[] | undefined
+  readonly regions: readonly string[] | undefined
+  /** Different readings of the path match different routes: the strictest of each is taken, and no approval applies. */
+  readonly ambiguous: boolean
+}
 
-export function compileRoutes<T extends { readonly template: string; readonly methods?: readonly string[] }>(
-  routes: readonly T[],
-): RouteTable<T> {
-  const compiled = routes.map((route, i): Compiled<T> => {
-    const segments = normalizedSegments(route.template)
-    const open = segments.at(-1) === '**'
-    if (open) segments.pop()
-    const rank = segments.map((segment) => (isVariable(segment) ? '1' : '0')).join('') + (open ? '2' : '')
-    return {
-      route,
-      segments,
-      open,
-      methods: route.methods === undefined ? null : new Set(route.methods),
-      rank: `${rank}:${String(i).padStart(6, '0')}`,
-    }
-  })
-  compiled.sort((a, b) => (a.rank < b.rank ? -1 : 1))
+/**
+ * Route templates: `/customers/{id}`, `/reports/**`. `{name}` matches one segment, a last `**` any rest; case does not count. The most
+ * specific template wins: a literal segment before a variable, before `**`; then the earlier one. Each reading of a path is
+ * matched (`pathReadings`), so that no spelling of it slips past.
+ */
+export type RouteTable = { match(method: string, path: string): RouteFacts | null }
+
+type Compiled = {
+  facts: RouteFacts
+  segments: string[]
+  open: boolean
+  methods: ReadonlySet<string> | null
+  rank: string
+}
+
+export function compileRoutes(routes: readonly RouteEntry[]): RouteTable {
+  const compiled = routes.map(compile).sort((a, b) => (a.rank < b.rank ? -1 : 1))
   // Most routes share few lengths: look only at those that can match.
-  const closedByLength = new Map<number, Compiled<T>[]>()
+  const closedByLength = Map.groupBy(
+    compiled.filter(({ open }) => !open),
+    ({ segments }) => segments.length,
+  )
   const open = compiled.filter((candidate) => candidate.open)
-  for (const candidate of compiled) {
-    if (candidate.open) continue
-    const list = closedByLength.get(candidate.segments.length)
-    if (list === undefined) closedByLength.set(candidate.segments.length, [candidate])
-    else list.push(candidate)
+
+  const matchSegments = (method: string, segments: readonly string[]): RouteFacts | null => {
+    for (const candidate of closedByLength.get(segments.length) ?? []) {
+      if (matches(candidate, method, segments)) return candidate.facts
+    }
+    for (const candidate of open) {
+      if (candidate.segments.length <= segments.length && matches(candidate, method, segments)) return candidate.facts
+    }
+    return null
   }
+
   return {
     match(method, path) {
       if (compiled.length === 0) return null
-      const segments = normalizedSegments(path)
-      for (const candidate of closedByLength.get(segments.length) ?? []) {
-        if (matches(candidate, method, segments)) return candidate.route
+      let found: RouteFacts | null = null
+      for (const segments of pathReadings(path)) {
+        const facts = matchSegments(method, segments)
+        if (facts === null || facts === found) continue
+        found = found === null ? facts : strictest(found, facts)
       }
-      for (const candidate of open) {
-        if (candidate.segments.length <= segments.length && matches(candidate, method, segments)) return candidate.route
-      }
-      return null
+      return found
     },
+  }
+}
+
+function compile(route: RouteEntry, index: number): Compiled {
+  const segments = route.template
+    .split('/')
+    .filter((segment) => segment !== '')
+    .map((segment) => (isVariable(segment) ? segment : segment.toLowerCase()))
+  const open = segments.at(-1) === '**'
+  if (open) segments.pop()
+  const rank = segments.map((segment) => (isVariable(segment) ? '1' : '0')).join('') + (open ? '2' : '')
+  const { template, classification, regulations, regions } = route
+  return {
+    facts: { template, classification, regulations, regions, ambiguous: false },
+    segments,
+    open,
+    methods: route.methods === undefined ? null : new Set(route.methods),
+    rank: `${rank}:${String(index).padStart(6, '0')}`,
+  }
+}
+
+function strictest(a: RouteFacts, b: RouteFacts): RouteFacts {
+  const classification = CLASSIFICATIONS.findLast((each) => each === a.classification || each === b.classification)
+  const regulations = [...new Set([...(a.regulations ?? []), ...(b.regulations ?? [])])]
+  const regions =
+    a.regions === undefined
+      ? b.regions
+      : b.regions === undefined
+        ? a.regions
+        : a.regions.filter((region) => b.regions?.includes(region))
+  return {
+    template: a.template,
+    classification,
+    regulations: regulations.length === 0 ? undefined : regulations,
+    regions,
+    ambiguous: true,
   }
 }
 
@@ -53,34 +107,7 @@ function isVariable(segment: string): boolean {
   return segment.startsWith('{') && segment.endsWith('}')
 }
 
-function matches<T>(candidate: Compiled<T>, method: string, segments: readonly string[]): boolean {
+function matches(candidate: Compiled, method: string, segments: readonly string[]): boolean {
   if (candidate.methods !== null && !candidate.methods.has(method === 'HEAD' ? 'GET' : method)) return false
   return candidate.segments.every((segment, i) => isVariable(segment) || segment === segments[i])
-}
-
-/**
- * What an origin server may take a path for: percent-encoding decoded, empty and dot segments resolved, `;parameters` cut
- * (RFC 3986 §6.2.2), so that `/a/%2e%2e/customers//7;x` cannot slip past the template `/customers/{id}`.
- */
-function normalizedSegments(path: string): string[] {
-  const out: string[] = []
-  for (const raw of path.split('/')) {
-    let segment = raw
-    if (segment.includes('%')) {
-      try {
-        segment = decodeURIComponent(segment)
-      } catch {
-        // Not decodable: compared as it is.
-      }
-    }
-    // A decoded slash or backslash is a separator to many servers.
-    for (let part of segment.split(/[/\\]/)) {
-      const parameters = part.indexOf(';')
-      if (parameters !== -1) part = part.slice(0, parameters)
-      if (part === '' || part === '.') continue
-      if (part === '..') out.pop()
-      else out.push(part)
-    }
-  }
-  return out
 }

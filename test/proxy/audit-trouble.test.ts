@@ -270,3 +270,43 @@ describe('audit: strict', () => {
     for (const answer of answers) expect(lines).toContain(stampHashOf(answer))
   })
 })
+
+describe('strict audit', () => {
+  test('holds streams, too, until their event is on disk, and loses none of their bytes', async () => {
+    const fixture = await startProxyFixture({ env: { SIGNET_AUDIT: 'strict', SIGNET_BUFFER_BYTES: '1024' } })
+    try {
+      const body = 'x'.repeat(300_000)
+      fixture.upstream.answer = (_request, response) => {
+        response.writeHead(200, { 'content-type': 'image/png' })
+        for (let at = 0; at < body.length; at += 10_000) response.write(body.slice(at, at + 10_000))
+        response.end()
+      }
+      const answers = await Promise.all(
+        Array.from({ length: 20 }, () => exchange(`${fixture.stack.external}/stream`, { headers: { TE: 'trailers' } })),
+      )
+      for (const answer of answers) {
+        expect(answer.status).toBe(200)
+        expect(answer.body.toString() === body).toBe(true)
+      }
+      expect(await fixture.stack.sample('stamps_issued_total{tenant="acme"}')).toBe(20)
+      await until('the budget', async () => (await fixture.stack.sample('signet_buffered_bytes')) === 0)
+    } finally {
+      await fixture.stop()
+    }
+  })
+})
+
+test('a decoded body counts against what may be held', async () => {
+  const { gzipSync } = await import('node:zlib')
+  const fixture = await startProxyFixture({ env: { SIGNET_BUFFER_TOTAL_BYTES: '1048576', SIGNET_BUFFER_BYTES: '1048576' } })
+  try {
+    const bomb = gzipSync(Buffer.alloc(1_048_000, 0x61))
+    fixture.upstream.answer = (_request, response) =>
+      response.writeHead(200, { 'content-type': 'image/png', 'content-encoding': 'gzip' }).end(bomb)
+    const answers = await Promise.all(Array.from({ length: 6 }, () => exchange(`${fixture.stack.external}/bomb`)))
+    expect(answers.some(({ status }) => status === 503)).toBe(true)
+    await until('the budget', async () => (await fixture.stack.sample('signet_buffered_bytes')) === 0)
+  } finally {
+    await fixture.stop()
+  }
+})

@@ -91,7 +91,6 @@ describe('what is odd is passed on as one request', () => {
       request:
         'GET /one HTTP/1.1\r\nHost: x\r\nContent-Length: 31\r\nConnection: close\r\n\r\nGET /smuggled HTTP/1.1\r\nHost: x\r\n',
     },
-    { name: 'a target with a fragment', request: 'GET /one#x HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n' },
     { name: 'escapes and dots', request: 'GET /one/%2e%2e/..;/x HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n' },
     { name: 'two slashes', request: 'GET //evil.example/x HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n' },
     {

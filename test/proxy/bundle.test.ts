@@ -91,9 +91,8 @@ test('an exchange keeps the rules that it began with', async () => {
   }
   const pending = exchange(`${fixture.stack.external}/y/slow`)
   await until('the service to be asked', () => fixture.upstream.seen.at(-1)?.url === '/y/slow')
-  const before = await loads('loaded')
   await fixture.stack.publish(NO_Y, { sequence: 8 })
-  await until('the new bundle', async () => (await loads('loaded')) > before)
+  await until('the new bundle', async () => (await fixture.stack.metrics()).includes('signet_bundle_info{revision="8-'))
   release()
   expect((await pending).status).toBe(200)
   fixture.upstream.answer = (_request, response) =>

@@ -178,7 +178,7 @@ describe('where the stamp goes', () => {
     )
     const [event] = await fixture.events(stamp.data_lineage.request_id)
     expect(event).toMatchObject({
-      event_id: stamp.policy.decision_id,
+      context: { decision_id: stamp.policy.decision_id },
       event_type: 'egress.completed',
       trace_id: stamp.data_lineage.trace_id,
       action: 'stamp',
@@ -187,6 +187,8 @@ describe('where the stamp goes', () => {
       resource: '/customers/7',
       stamp_hash: hash,
     })
+    // The stamp is public: who reads it must not learn the id of an event and record another one under it first.
+    expect(event?.event_id).not.toBe(stamp.policy.decision_id)
     const line = fixture.ledger.recorded.find(({ eventId }) => eventId === event?.event_id)?.line ?? ''
     expect(line).not.toContain('secret')
     expect((JSON.parse(line) as { stamp: unknown }).stamp).toEqual(stamp)
