@@ -248,11 +248,17 @@ export class Exchange implements Dispatcher.DispatchHandler {
       this.#judgeWhole(answer, raw, raw)
       return
     }
+    // What it may become counts before it is decoded: a small body can grow to the whole buffer.
+    if (!this.#deps.budget.take(this.#deps.bufferBytes)) throw new SignetError('OVERLOADED', OVERLOADED)
+    this.#held += this.#deps.bufferBytes
     decodeContent(raw, encoding, this.#deps.bufferBytes).then(
       (decoded) =>
         this.#guard(() => {
-          if (!this.#deps.budget.take(decoded.length)) throw new SignetError('OVERLOADED', OVERLOADED)
-          this.#held += decoded.length
+          // Whoever settled it meanwhile has given everything back.
+          if (this.#settled) return
+          const unused = this.#deps.bufferBytes - decoded.length
+          this.#deps.budget.give(unused)
+          this.#held -= unused
           this.#judgeWhole(answer, raw, decoded)
         }),
       (error: unknown) => {

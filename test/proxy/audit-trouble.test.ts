@@ -298,13 +298,13 @@ describe('strict audit', () => {
 
 test('a decoded body counts against what may be held', async () => {
   const { gzipSync } = await import('node:zlib')
-  const fixture = await startProxyFixture({ env: { SIGNET_BUFFER_TOTAL_BYTES: '1048576', SIGNET_BUFFER_BYTES: '1048576' } })
+  const fixture = await startProxyFixture({ env: { SIGNET_BUFFER_TOTAL_BYTES: '2500000', SIGNET_BUFFER_BYTES: '1048576' } })
   try {
     const bomb = gzipSync(Buffer.alloc(1_048_000, 0x61))
     fixture.upstream.answer = (_request, response) =>
       response.writeHead(200, { 'content-type': 'image/png', 'content-encoding': 'gzip' }).end(bomb)
     const answers = await Promise.all(Array.from({ length: 6 }, () => exchange(`${fixture.stack.external}/bomb`)))
-    expect(answers.some(({ status }) => status === 503)).toBe(true)
+    expect(new Set(answers.map(({ status }) => status))).toEqual(new Set([200, 503]))
     await until('the budget', async () => (await fixture.stack.sample('signet_buffered_bytes')) === 0)
   } finally {
     await fixture.stop()
