@@ -82,6 +82,8 @@ export function buildApp(deps: LedgerDeps): LedgerApp {
     logController: new LogController({ disableRequestLogging: true }),
     genReqId: () => uuidV7(),
     requestTimeout: REQUEST_TIMEOUT_MS,
+    // Node takes the longer of the two for the whole request.
+    http: { headersTimeout: REQUEST_TIMEOUT_MS, connectionsCheckingInterval: REQUEST_TIMEOUT_MS },
     connectionTimeout: 120_000,
     keepAliveTimeout: 72_000,
     bodyLimit: 64 * 1024,

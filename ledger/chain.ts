@@ -1,4 +1,5 @@
 import { commitment, linkHash, NO_PREDECESSOR } from '#core/chain/link.ts'
+import { SignetError } from '#core/error/signet-error.ts'
 import { projectRecord, sealRecord, type RecordProjection } from '#core/audit/record.ts'
 import type { ActiveChainKey } from '#core/keyring/keyring.ts'
 import type { CarriedStamp } from './entry.ts'
@@ -27,12 +28,14 @@ export type ChainContext = {
   readonly head: { readonly seq: number; readonly hash: Buffer }
   /** Last link of each trace, by the hex of its mark. */
   readonly traceHeads: ReadonlyMap<string, Buffer>
+  /** `traceMark` of every trace among the records. */
+  readonly traceMarks: ReadonlyMap<string, Buffer>
   readonly key: ActiveChainKey
-  readonly mark: Mark
   readonly at: Date
   readonly randomBytes: (length: number) => Buffer
 }
 
+const NONCE_BYTES = 32
 /** The only class until retention policies exist. */
 export const DEFAULT_RETENTION_CLASS = 'default'
 
@@ -45,8 +48,10 @@ export function chainRecords(records: readonly PlannedRecord[], context: ChainCo
   const { tenant, key } = context
   const receivedAt = context.at.toISOString()
   const traceHeads = new Map(context.traceHeads)
+  // One draw for all: it costs the same as one for each.
+  const nonces = context.randomBytes(NONCE_BYTES * records.length)
   let { seq, hash: previousHash } = context.head
-  return records.map((planned) => {
+  return records.map((planned, index) => {
     const record = {
       v: 1 as const,
       event: planned.event,
@@ -57,9 +62,10 @@ export function chainRecords(records: readonly PlannedRecord[], context: ChainCo
       stamp_hash: planned.stamp?.hash ?? null,
     }
     seq += 1
-    const nonce = context.randomBytes(32)
+    const nonce = nonces.subarray(NONCE_BYTES * index, NONCE_BYTES * (index + 1))
     const bytes = sealRecord(record)
-    const traceHmac = traceMark(context.mark, tenant, planned.event.trace_id)
+    const traceHmac = context.traceMarks.get(planned.event.trace_id)
+    if (traceHmac === undefined) throw new SignetError('INTERNAL', 'a trace of the batch was not marked')
     const trace = traceHmac.toString('hex')
     const previousTraceHash = traceHeads.get(trace) ?? NO_PREDECESSOR
     const committed = commitment(nonce, bytes)

@@ -4,7 +4,7 @@ import type { Producer, RefusedEntry } from './entry.ts'
 import type { Mark } from './keys.ts'
 
 /** Events that only the ledger writes: a producer that sends one is refused. */
-export const LEDGER_EVENT_TYPES = [
+const LEDGER_EVENT_TYPES = [
   'audit.session.opened',
   'audit.session.closed',
   'audit.gap',

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { encodeCursor, parseLogsQuery, parseVerifyQuery } from './query.ts'
+import { encodeCursor, parseLogsQuery, parseStampQuery, parseVerifyQuery } from './query.ts'
 
 test('an empty query is the newest page', () => {
   expect(parseLogsQuery({})).toEqual({ limit: 100, beforeSeq: null, from: null, to: null, equals: [] })
@@ -24,6 +24,13 @@ test('filters become columns, with U+0000 as the columns have it', () => {
       ['stage', 'publish'],
     ],
   })
+})
+
+test('whose stamp it has to be', () => {
+  expect(parseStampQuery({})).toEqual({ producerId: null })
+  expect(parseStampQuery({ producer_id: 'demo/api' })).toEqual({ producerId: 'demo/api' })
+  for (const query of [{ producer_id: '' }, { producer_id: ['a', 'b'] }, { other: 'a' }])
+    expect(() => parseStampQuery(query)).toThrow(expect.objectContaining({ code: 'REQUEST_INVALID' }))
 })
 
 test.each([

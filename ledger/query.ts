@@ -41,8 +41,10 @@ const VerifyQuery = Type.Object(
   },
   { additionalProperties: false },
 )
+const StampQuery = Type.Object({ producer_id: Type.Optional(Text) }, { additionalProperties: false })
 const logsValidator = Compile(LogsQuery)
 const verifyValidator = Compile(VerifyQuery)
+const stampValidator = Compile(StampQuery)
 
 const MAX_PAGE = 1_000
 const DEFAULT_PAGE = 100
@@ -132,6 +134,15 @@ export function parseVerifyQuery(query: unknown): VerifyScope {
         ? null
         : { seq: Number(query.checkpoint_seq), hash: query.checkpoint_hash },
   }
+}
+
+/**
+ * Query parameters of `GET /api/audit/requests/{request_id}/stamp`: whose stamp it has to be, or null.
+ * @throws SignetError REQUEST_INVALID naming the parameter
+ */
+export function parseStampQuery(query: unknown): { readonly producerId: string | null } {
+  if (!stampValidator.Check(query)) throw invalid(stampValidator.Errors(query)[0])
+  return { producerId: query.producer_id === undefined ? null : columnText(query.producer_id) }
 }
 
 /** A position in the list, opaque to callers. */

@@ -161,12 +161,9 @@ async function append(
   const { mark } = deps.keys
   const key = deps.keys.activeChainKey(at)
   const traces = new Set(records.map((record) => record.event.trace_id))
-  const traceHeads = await findTraceHeads(
-    client,
-    tenant,
-    [...traces].map((trace) => traceMark(mark, tenant, trace)),
-  )
-  const rows = chainRecords(records, { tenant, head, traceHeads, key, mark, at, randomBytes: deps.randomBytes })
+  const traceMarks = new Map([...traces].map((trace) => [trace, traceMark(mark, tenant, trace)]))
+  const traceHeads = await findTraceHeads(client, tenant, traceMarks.values())
+  const rows = chainRecords(records, { tenant, head, traceHeads, traceMarks, key, at, randomBytes: deps.randomBytes })
   await insertRows(client, tenant, rows)
   return rows
 }

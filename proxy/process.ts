@@ -86,6 +86,7 @@ export async function startProxy(
     token: { file: config.SIGNET_LEDGER_TOKEN_FILE },
   })
   const lookups = createLedgerClient({
+    producerId: config.SIGNET_PRODUCER_ID,
     url: config.SIGNET_LEDGER_URL,
     token: { file: config.SIGNET_LEDGER_TOKEN_FILE },
     timeoutMs: 5_000,

@@ -282,21 +282,49 @@ describe('signet verify URL', () => {
   let origin: string
   const listener: RequestListener = (request, response) => {
     const url = request.url ?? ''
-    const send = (body: string | Buffer, headers: Record<string, string> = {}, status = 200): void => {
+    const send = (body: string | Buffer, headers: Record<string, string | string[]> = {}, status = 200): void => {
       response.writeHead(status, headers).end(body)
     }
-    const big = stampOf(csv, subject('/linked'))
+    const JSON_TYPE = { 'content-type': 'Application/JSON;charset=utf-8' }
+    const CSV_TYPE = { 'content-type': 'text/csv' }
+    const asCsv = (target: string) => stampOf(csv, subject(target, { media_type: 'text/csv' }))
+    const big = asCsv('/linked')
+    const ours = asCsv('/links')
+    const inHeader = ({ hash, jcs }: ReturnType<typeof stampOf>) => ({
+      'compliance-stamp': formatStampHeader(hash, jcs),
+    })
     switch (url) {
       case TARGET:
         return send(stamped, { 'content-type': 'application/json' })
       case '/moved':
-        return send(stamped)
+        return send(stamped, JSON_TYPE)
       case '/header':
+        return send(csv, { ...inHeader(asCsv(url)), ...CSV_TYPE })
+      case '/no-type':
+        return send(csv, inHeader(stampOf(csv, subject(url, { media_type: '' }))))
+      case '/swapped-type':
+        return send(csv, { ...inHeader(asCsv(url)), 'content-type': 'text/html' })
+      case '/added-type':
+        return send(csv, { ...inHeader(asCsv(url)), 'content-type': ['text/csv', 'text/html'] })
+      case '/lost-type':
+        return send(csv, inHeader(asCsv(url)))
+      case '/links':
         return send(csv, {
-          'compliance-stamp': formatStampHeader(stampOf(csv, subject(url)).hash, stampOf(csv, subject(url)).jcs),
+          ...CSV_TYPE,
+          'compliance-stamp': ours.hash,
+          // Of the service, an other origin's, ours, and one that describes nothing.
+          link: [
+            '</.well-known/signet/stamps/theirs>; rel="describedby"',
+            `</.well-known/signet/stamps/${ours.hash}>; title="a, <b>\\"; rel=x"; rel="up DescribedBy", </style.css>; rel=preload`,
+            '<http://127.0.0.1:9/.well-known/signet/stamps/x>; rel="describedby"',
+            '</.well-known/signet/stamps/related>; rel="related"',
+          ],
         })
+      case `/.well-known/signet/stamps/${ours.hash}`:
+        return send(ours.jcs)
       case '/linked':
         return send(csv, {
+          ...CSV_TYPE,
           'compliance-stamp': big.hash,
           link: `</.well-known/signet/stamps/${big.hash}>; rel="describedby"`,
         })
@@ -308,12 +336,12 @@ describe('signet verify URL', () => {
           link: `</.well-known/signet/stamps/${big.hash}>; rel="describedby"`,
         })
       case '/streamed':
-        return send(csv, { link: '</.well-known/signet/requests/r1>; rel="describedby"' })
+        return send(csv, { ...CSV_TYPE, link: '</.well-known/signet/requests/r1>; rel="describedby"' })
       case '/.well-known/signet/requests/r1':
-        return send(stampOf(csv, subject('/streamed')).jcs)
+        return send(asCsv('/streamed').jcs)
       case '/secret':
         return request.headers.authorization === 'Bearer t'
-          ? send(stampedJson({ a: 1 }, subject(url)))
+          ? send(stampedJson({ a: 1 }, subject(url)), JSON_TYPE)
           : send('no', {}, 401)
       case '/refused':
         return send(
@@ -322,7 +350,7 @@ describe('signet verify URL', () => {
           422,
         )
       case '/not-found':
-        return send(stampedJson({ error: 'x' }, subject(url, { status: 404 })), {}, 404)
+        return send(stampedJson({ error: 'x' }, subject(url, { status: 404 })), JSON_TYPE, 404)
       default:
         return send('plain')
     }
@@ -358,6 +386,23 @@ describe('signet verify URL', () => {
       want: 0,
       wantOutput: /at http:.*well-known\/signet\/requests\/r1/,
     },
+    { name: 'behind the right one of many links', target: '/links', args: REST, want: 0, wantOutput: /^verified/ },
+    { name: 'no media type', target: '/no-type', args: REST, want: 0, wantOutput: /no media type/ },
+    {
+      name: 'another media type',
+      target: '/swapped-type',
+      args: REST,
+      want: 1,
+      wantOutput: /subject: [^]*media_type is «text\/csv», expected «text\/html»/,
+    },
+    {
+      name: 'a second media type',
+      target: '/added-type',
+      args: REST,
+      want: 1,
+      wantOutput: /media_type is «text\/csv»/,
+    },
+    { name: 'a media type taken away', target: '/lost-type', args: REST, want: 1, wantOutput: /expected «»/ },
     { name: 'an error answer', target: '/not-found', args: REST, want: 0, wantOutput: /status 404/ },
     {
       name: 'with credentials',

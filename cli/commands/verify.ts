@@ -22,13 +22,15 @@ signet verify --ledger   checks the hash chain of the ledger
   --target T          path and query that the content should be the answer to, for example /reports?year=2026
   --method M --status N --tenant T --channel external|internal
                       what else the stamp should be bound to; a URL is asked with --method (GET), and its
-                      target, method and status are expected by themselves
+                      target, method, status and media type are expected by themselves
   --header 'N: V'     a header to send to a URL; repeatable
   --url URL --token-file FILE
-                      the ledger and the token for it (found by themselves beside npm start)
+                      the ledger and the token for it (found by themselves beside npm start); with --keyring,
+                      which holds its chain keys, and --tenant, whose chain it should be
   --json              the report as JSON
 
-exit codes: 0 verified, subject included; 1 invalid; 2 usage, or something could not be read; 3 intact, subject not fully checked
+exit codes: 0 verified (FILE, URL: subject included; --ledger: every link, with its chain key, for the tenant expected)
+            1 invalid; 2 usage, or something could not be read; 3 no fault found, but not fully checked: the report says what
 `
 
 const OPTIONS = {
@@ -55,7 +57,13 @@ export async function verify(args: string[], env: Readonly<Record<string, string
     if (positionals.length > 0)
       throw new UsageError('verify --ledger takes no FILE or URL; the ledger is named with --url')
     return verifyLedger(
-      { url: flags.url, tokenFile: flags['token-file'], keyring: flags.keyring, json: flags.json === true },
+      {
+        url: flags.url,
+        tokenFile: flags['token-file'],
+        keyring: flags.keyring,
+        tenant: flags.tenant,
+        json: flags.json === true,
+      },
       env,
     )
   }

@@ -149,6 +149,8 @@ async function start(options: StackOptions, stops: (() => Promise<void>)[], stop
       SIGNET_BUNDLE: bundleUrl,
       SIGNET_BUNDLE_TRUST: state.bundleTrust,
       SIGNET_POLICY_DATA: policyData,
+      // What is not sent stays in the spool for the next start; nobody should wait for it, nor find the ports taken.
+      SIGNET_DRAIN_MS: '5000',
     }),
   )
   await awaitReady(proxy, `${endpoints.admin}/readyz`, signal)

@@ -88,6 +88,7 @@ describe('signet verify --ledger', () => {
   let url: string
   let chain: LogItem[]
   let verdict: object | null
+  let page: object | null
   let asked: string[]
   beforeAll(async () => {
     server = createServer((request, response) => {
@@ -100,6 +101,8 @@ describe('signet verify --ledger', () => {
       } else if (pathname === '/api/audit/verify') {
         const head = { seq: chain.length, hash: chain.at(-1)?.hash ?? '0'.repeat(64) }
         response.end(JSON.stringify(verdict ?? { ok: true, checked: chain.length, head }))
+      } else if (page !== null) {
+        response.end(JSON.stringify(page))
       } else {
         // Pages of two.
         const before = Number(searchParams.get('cursor') ?? Infinity)
@@ -119,6 +122,7 @@ describe('signet verify --ledger', () => {
   beforeEach(() => {
     chain = makeChain(5)
     verdict = null
+    page = null
     asked = []
     rmSync(path.join(folder, 'verified-head.json'), { force: true })
   })
@@ -128,25 +132,78 @@ describe('signet verify --ledger', () => {
     rmSync(folder, { recursive: true, force: true })
   })
 
-  async function run(options: { keyring?: string } = {}) {
+  async function run(options: { keyring?: string; tenant?: string | undefined; text?: true } = {}) {
     let output = ''
     const write = vi.spyOn(process.stdout, 'write').mockImplementation((text) => {
       output += String(text)
       return true
     })
     try {
-      const code = await verifyLedger({ url, tokenFile, keyring: options.keyring ?? keyring, json: true }, env)
-      return { code, report: JSON.parse(output) as Record<string, unknown> }
+      const asked = { tenant: 'acme', ...options, url, tokenFile, keyring: options.keyring ?? keyring }
+      const code = await verifyLedger({ ...asked, json: options.text === undefined }, env)
+      return { code, output, report: (options.text ? null : JSON.parse(output)) as Record<string, unknown> }
     } finally {
       write.mockRestore()
     }
   }
 
-  it('verifies a sound chain, page by page, and an empty one', async () => {
-    expect(await run()).toMatchObject({ code: 0, report: { result: 'verified', checked_here: 5, without_key: 0 } })
+  it('verifies a sound chain, page by page', async () => {
+    expect(await run()).toMatchObject({
+      code: 0,
+      report: { result: 'verified', tenant: 'acme', checked_here: 5, without_key: 0, unchecked: [] },
+    })
+  })
+
+  it('does not take the word of a ledger that shows nothing', async () => {
     chain = []
-    rmSync(path.join(folder, 'verified-head.json'))
-    expect(await run()).toMatchObject({ code: 0, report: { checked_here: 0 } })
+    const empty = { code: 3, report: { result: 'not-fully-checked', checked_here: 0, unchecked: [expect.anything()] } }
+    expect(await run()).toMatchObject(empty)
+    // Nor the second time: an empty chain is no head to compare with.
+    expect(await run()).toMatchObject(empty)
+    expect((await run({ text: true })).output).toMatch(
+      /^no fault found, not fully checked[^]*not checked {2}whether the/,
+    )
+    chain = makeChain(2)
+    await run()
+    chain = []
+    expect(await run()).toMatchObject({ code: 1, report: { first_bad: { seq: 1, found_by: 'here' } } })
+  })
+
+  it('compares the tenant with the one expected, and says so where there is none', async () => {
+    expect(await run({ tenant: 'globex' })).toMatchObject({
+      code: 1,
+      report: { first_bad: { seq: 5, found_by: 'here' } },
+    })
+    expect(await run({ tenant: undefined })).toMatchObject({
+      code: 3,
+      report: { result: 'not-fully-checked', tenant: 'acme', unchecked: [expect.stringContaining('--tenant')] },
+    })
+    Object.assign(chain[1]?.event ?? {}, { tenant: 'globex' })
+    expect(await run({ tenant: undefined })).toMatchObject({ code: 1, report: { first_bad: { seq: 2 } } })
+  })
+
+  it('takes the tenant from a signet up nearby, for its own ledger only', async () => {
+    const endpoints = (ledger: string, tenant: string): string =>
+      file('endpoints.json', JSON.stringify({ ledger, tenant }))
+    try {
+      endpoints(url, 'acme')
+      expect(await run({ tenant: undefined })).toMatchObject({ code: 0 })
+      endpoints(url, 'globex')
+      expect(await run({ tenant: undefined })).toMatchObject({ code: 1 })
+      endpoints('http://127.0.0.1:9', 'globex')
+      expect(await run({ tenant: undefined })).toMatchObject({ code: 3 })
+    } finally {
+      rmSync(path.join(folder, 'endpoints.json'))
+    }
+  })
+
+  it("does not compare with the head of another tenant's chain", async () => {
+    await run()
+    writeFileSync(
+      path.join(folder, 'verified-head.json'),
+      JSON.stringify({ ledger: `${url}/`, tenant: 'globex', seq: 9, hash: 'a'.repeat(64) }),
+    )
+    expect(await run()).toMatchObject({ code: 0, report: { known_head: null } })
   })
 
   const edits: { name: string; edit: () => void; wantSeq: number }[] = [
@@ -195,15 +252,55 @@ describe('signet verify --ledger', () => {
     expect(await run()).toMatchObject({ code: 1, report: { first_bad: { seq: 5, found_by: 'here' } } })
   })
 
-  it('checks what it can without the chain key, and says so', async () => {
+  it('checks what it can without the chain key, says so, and remembers the head', async () => {
     const none = file('none.json', '{"version":1,"keys":[]}')
-    expect(await run({ keyring: none })).toMatchObject({ code: 0, report: { checked_here: 5, without_key: 5 } })
+    const want = { code: 3, report: { result: 'not-fully-checked', checked_here: 5, without_key: 5 } }
+    expect(await run({ keyring: none })).toMatchObject({ ...want, report: { ...want.report, known_head: null } })
+    expect(await run({ keyring: none })).toMatchObject({ ...want, report: { ...want.report, known_head: { seq: 5 } } })
+    Object.assign(chain[4] ?? {}, { key_id: 'chain-0' })
+    expect(await run()).toMatchObject({
+      code: 3,
+      report: { without_key: 1, unchecked: [expect.stringMatching(/1 of 5/)] },
+    })
+  })
+
+  it.each([
+    { name: 'no number of links', answer: { ok: true, head: { seq: 0, hash: '0'.repeat(64) } } },
+    { name: 'no hash', answer: { ok: true, checked: 0, head: { seq: 0 } } },
+    { name: 'a head before the first link', answer: { ok: true, checked: 0, head: { seq: 0, hash: '1'.repeat(64) } } },
+    { name: 'no safe number', answer: { ok: true, checked: 0, head: { seq: 1e300, hash: '1'.repeat(64) } } },
+  ])('refuses a verdict of another form: $name', async ({ answer }) => {
+    verdict = answer
+    await expect(run()).rejects.toThrow('does not answer as a ledger does')
+  })
+
+  it('ends whatever the ledger lists', async () => {
+    page = { items: [], next_cursor: 'x' }
+    await expect(run()).rejects.toThrow('does not answer as a ledger does')
+    page = { items: [{ ...chain[4], seq: 9 }], next_cursor: 'x' }
+    expect(await run()).toMatchObject({ code: 1, report: { first_bad: { seq: 9 } } })
+    for (const event of [1, {}, { tenant: 'acme', actor: '\ud800' }, { tenant: 7 }]) {
+      page = { items: [{ ...chain[4], event }], next_cursor: null }
+      expect(await run()).toMatchObject({ code: 1, report: { first_bad: { seq: 5 } } })
+    }
+    page = { items: [null], next_cursor: null }
+    await expect(run()).rejects.toThrow('does not answer as a ledger does')
+  })
+
+  it('lets the ledger write no control characters to a terminal', async () => {
+    verdict = {
+      ok: false,
+      checked: 0,
+      head: { seq: 5, hash: chain[4]?.hash },
+      first_bad: { seq: 1, fault: 'x', detail: '\u001b[2Jverified' },
+    }
+    expect((await run({ text: true })).output).toContain(': \ufffd[2Jverified')
   })
 
   it('says what it cannot read', async () => {
     const wrong = file('wrong.token', 'x')
     const ask = (changes: object): Promise<number> =>
-      verifyLedger({ url, tokenFile, keyring, json: true, ...changes }, env)
+      verifyLedger({ url, tokenFile, keyring, tenant: 'acme', json: true, ...changes }, env)
     await expect(ask({ tokenFile: wrong })).rejects.toThrow('the ledger answers 401: the token is not known here')
     await expect(ask({ url: 'nowhere' })).rejects.toThrow('--url is nowhere; it must be an http or https URL')
     await expect(ask({ tokenFile: '/nowhere' })).rejects.toThrow(

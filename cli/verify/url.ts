@@ -4,11 +4,14 @@ import { SignetError } from '#core/error/signet-error.ts'
 import { digestText } from '#core/crypto/digest.ts'
 import { findStamps } from '#core/stamp/content.ts'
 import { parseStampHeader } from '#core/stamp/header.ts'
-import { targetDigest } from '#core/stamp/subject.ts'
+import { mediaTypeOf, targetDigest } from '#core/stamp/subject.ts'
 import { UsageError } from '../usage.ts'
 import { isMissing, type Evidence } from './evidence.ts'
 
-const WELL_KNOWN = '/.well-known/signet/'
+const POINTERS = ['/.well-known/signet/stamps/', '/.well-known/signet/requests/']
+/** A target and its parameters, up to the next comma outside of quotes. */
+const LINK = /<([^<>]*)>((?:[^",<]|"(?:[^"\\]|\\.)*")*)/g
+const PARAMETER = /; *([^\s=;,"]+) *= *(?:"((?:[^"\\]|\\.)*)"|([^\s;,"]*))/g
 const REQUEST_TIMEOUT_MS = 120_000
 const MAX_BODY_BYTES = 1024 * 1024 * 1024
 /** The stamp of a streamed answer is made when it ends, so it may be a moment late. */
@@ -19,8 +22,8 @@ export type UrlRequest = { readonly url: URL; readonly method: string; readonly 
 
 /**
  * Fetches an answer and its stamp: inside a JSON object, in the `Compliance-Stamp` header, or where the header's hash or the `Link`
- * points. Redirects are not followed: an answer is verified as the one that was asked for. Target, method and status are expected
- * to be the ones of this exchange.
+ * points. Redirects are not followed: an answer is verified as the one that was asked for. Target, method, status and media type are
+ * expected to be the ones of this exchange.
  * @throws UsageError when nothing could be fetched; SignetError STAMP_MISSING, STAMP_INVALID, JSON_INVALID
  */
 export async function evidenceOfUrl(request: UrlRequest): Promise<Evidence> {
@@ -32,6 +35,8 @@ export async function evidenceOfUrl(request: UrlRequest): Promise<Evidence> {
     target_digest: targetDigest(request.url.pathname + request.url.search),
     method: request.method,
     status: response.status,
+    // A script that is stamped as text/plain must not come as text/html. Two values are joined, and no media type that is stamped.
+    media_type: mediaTypeOf(response.headers.get('content-type') ?? undefined),
   }
   const header = response.headers.get('compliance-stamp') ?? undefined
   try {
@@ -91,14 +96,21 @@ async function readBody(response: Response, url: URL): Promise<Buffer> {
   return Buffer.concat(chunks)
 }
 
-/** The link to a stamp among those of a `Link` header (RFC 8288): the one below the reserved prefix. */
+/**
+ * The link to a stamp among those of a `Link` header (RFC 8288): below the reserved prefix. Of several the last that describes the
+ * answer and is of its origin, since the proxy adds its own behind those of the service; else the last that describes it; else the last.
+ */
 function stampLink(value: string | null, base: URL): URL | null {
-  for (const [, target = ''] of (value ?? '').matchAll(/<([^>]*)>/g)) {
+  const links = [...(value ?? '').matchAll(LINK)].flatMap(([, target = '', parameters = '']) => {
     const url = URL.parse(target, base.href)
-    if (url?.pathname.includes(`${WELL_KNOWN}stamps/`) === true) return url
-    if (url?.pathname.includes(`${WELL_KNOWN}requests/`) === true) return url
-  }
-  return null
+    if (url === null || !POINTERS.some((pointer) => url.pathname.includes(pointer))) return []
+    const [, , quoted, token] =
+      [...parameters.matchAll(PARAMETER)].find(([, name]) => name?.toLowerCase() === 'rel') ?? []
+    const describes = (quoted ?? token ?? '').toLowerCase().split(' ').includes('describedby')
+    return [{ url, rank: describes ? (url.origin === base.origin ? 2 : 1) : 0 }]
+  })
+  const best = Math.max(...links.map(({ rank }) => rank))
+  return links.findLast(({ rank }) => rank === best)?.url ?? null
 }
 
 async function fetchStamp(link: URL, request: UrlRequest): Promise<Buffer> {

@@ -73,6 +73,16 @@ describe('canonicalize', () => {
     { what: 'swapped surrogates', value: '\ude00\ud83d' },
     { what: 'a lone surrogate in a name', value: { '\ud800': 1 } },
     { what: 'a hole', value: hole },
+    { what: 'a method toJSON that is not enumerable', value: Object.defineProperty({}, 'toJSON', { value: () => 1 }) },
+    { what: 'an array with toJSON', value: Object.assign([1], { toJSON: () => 'another' }) },
+    {
+      what: 'an array with a toJSON that is not enumerable',
+      value: [Object.defineProperty([1], 'toJSON', { value: () => 'another' })],
+    },
+    { what: 'an array with a name of its own', value: { a: Object.assign([1], { b: 2 }) } },
+    { what: 'an array with a name in place of an element', value: Object.assign([1, 2, 3], { length: 4, b: 2 }) },
+    { what: 'an array of a class of its own', value: new (class extends Array<number> {})(1, 2) },
+    { what: 'the same behind names out of order', value: { b: 1, a: Object.assign([1], { toJSON: () => 'another' }) } },
     { what: 'a Date', value: new Date(0) },
     { what: 'a Map', value: new Map() },
     { what: 'a Buffer', value: Buffer.from('a') },
@@ -89,6 +99,11 @@ describe('canonicalize', () => {
     },
   ])('refuses $what', ({ value }) => {
     expect(() => canonicalize(value)).toThrow(expect.objectContaining({ code: 'CANONICAL_VALUE_INVALID' }))
+  })
+
+  it('takes a member `toJSON` that is data', () => {
+    expect(canonicalize({ toJSON: 'x', a: [{ toJSON: null }] })).toBe('{"a":[{"toJSON":null}],"toJSON":"x"}')
+    expect(canonicalize({ a: 1, toJSON: 'x' })).toBe('{"a":1,"toJSON":"x"}')
   })
 
   it('nests 512 deep and no deeper', () => {

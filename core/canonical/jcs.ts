@@ -10,7 +10,8 @@ const NEEDS_CARE = /["\\\u0000-\u001f\ud800-\udfff]/
  * The canonical JSON text of a value (RFC 8785): names in order of UTF-16 code units, ECMAScript numbers, shortest escapes, no
  * white space. Takes null, booleans, finite numbers, well-formed strings, dense arrays and plain objects, nested at most 512 deep.
  * @throws SignetError CANONICAL_VALUE_INVALID for anything else: undefined, functions, symbols, bigint, NaN, Infinity, lone
- * surrogates in values or names, sparse arrays, other objects, cycles. Nothing is dropped or converted.
+ * surrogates in values or names, sparse arrays and such with names besides their indexes, other objects, cycles. Nothing is dropped
+ * or converted.
  */
 export function canonicalize(value: unknown): string {
   // What has its names in order already is what JSON.stringify writes, at less than half the cost.
@@ -39,6 +40,7 @@ function isInOrder(value: unknown, depth: number): boolean {
 }
 
 function areInOrder(items: readonly unknown[], depth: number): boolean {
+  if (!isPlainArray(items)) return false
   for (let index = 0; index < items.length; index++) if (!isInOrder(items[index], depth)) return false
   return true
 }
@@ -46,7 +48,7 @@ function areInOrder(items: readonly unknown[], depth: number): boolean {
 function hasNamesInOrder(object: object, depth: number): boolean {
   const prototype: unknown = Object.getPrototypeOf(object)
   if (prototype !== Object.prototype && prototype !== null) return false
-  if (Object.getOwnPropertySymbols(object).length > 0) return false
+  if (Object.getOwnPropertySymbols(object).length > 0 || hasToJson(object)) return false
   const names = Object.keys(object)
   for (let index = 0; index < names.length; index++) {
     const name = names[index] as string
@@ -54,6 +56,23 @@ function hasNamesInOrder(object: object, depth: number): boolean {
     if (!name.isWellFormed() || !isInOrder((object as Record<string, unknown>)[name], depth)) return false
   }
   return true
+}
+
+/**
+ * Whether an array has no names but its indexes. Object.values makes no text of the indexes, as Object.keys does; a hole that makes
+ * up for a name is found as undefined.
+ */
+function isPlainArray(items: readonly unknown[]): boolean {
+  return (
+    Object.getPrototypeOf(items) === Array.prototype &&
+    !hasToJson(items) &&
+    Object.values(items).length === items.length
+  )
+}
+
+/** JSON.stringify would call it, wherever it comes from; a value of this name that is no function is data. */
+function hasToJson(object: object): boolean {
+  return typeof (object as { toJSON?: unknown }).toJSON === 'function'
 }
 
 function write(value: unknown, depth: number): string {
@@ -83,6 +102,8 @@ function writeString(text: string): string {
 }
 
 function writeArray(items: readonly unknown[], depth: number): string {
+  if (!isPlainArray(items))
+    throw refusal('an array that has names besides its indexes (toJSON …), or is of a class of its own')
   if (items.length === 0) return '[]'
   let text = `[${write(items[0], depth)}`
   for (let index = 1; index < items.length; index++) text += `,${write(items[index], depth)}`
@@ -94,6 +115,7 @@ function writeObject(object: object, depth: number): string {
   if (prototype !== Object.prototype && prototype !== null)
     throw refusal('an object that is not plain (a class instance, Date, Map, Buffer …)')
   if (Object.getOwnPropertySymbols(object).length > 0) throw refusal('an object with a symbol as name')
+  if (hasToJson(object)) throw refusal('an object that converts itself (toJSON)')
   const names = Object.keys(object)
   if (names.length === 0) return '{}'
   // The default order of sort() is that of UTF-16 code units (RFC 8785 §3.2.3).

@@ -137,6 +137,12 @@ describe('scanStructure', () => {
     expect(scanStructure(outer.subarray(2, -2))).toMatchObject({ complianceMembers: 1, closeBrace: 21 })
   })
 
+  it('counts all `_compliance` members, and keeps the places of the first 16', () => {
+    const found = scan(`{"a":1${',"_compliance":1'.repeat(40)}}`)
+    expect(found.complianceMembers).toBe(40)
+    expect(found.complianceSpans.map(({ position }) => position)).toEqual(Array.from({ length: 16 }, (_, i) => i + 1))
+  })
+
   it('agrees with JSON.parse on whatever JSON there is', () => {
     fc.assert(
       fc.property(fc.jsonValue({ stringUnit: 'binary' }), fc.constantFrom(undefined, 1, '\t'), (value, space) => {

@@ -19,6 +19,8 @@ const TO_CLOSE = 2
 const COMPLIANCE = '_compliance'
 /** `_compliance` with every character written as `\u00xx`; a longer name is another one. */
 const MAX_COMPLIANCE_BYTES = COMPLIANCE.length * 6
+/** `complianceSpans` has no more than this; nobody but an attacker writes a second one. */
+export const MAX_COMPLIANCE_SPANS = 16
 
 /**
  * The closing bracket of each open container, from index 1. Shared by all scans: each is over before another begins, and
@@ -49,6 +51,7 @@ export type StructureScan = {
   readonly members: number
   /** Of them, those whose name decodes to `_compliance`. */
   readonly complianceMembers: number
+  /** Where the first `MAX_COMPLIANCE_SPANS` of these are. */
   readonly complianceSpans: readonly MemberSpan[]
   /** Colons outside of strings, at all depths: the members of all objects, if the text is JSON. */
   readonly colons: number
@@ -108,6 +111,7 @@ class Scanner {
   #scanObject(start: number): StructureScan {
     const bytes = this.#bytes
     const complianceSpans: MemberSpan[] = []
+    let complianceMembers = 0
     let members = 0
     let commaBefore = -1
     this.#deepest = 1
@@ -123,7 +127,9 @@ class Scanner {
         const valueStart = this.#skipSpace(at + 1)
         const valueEnd = this.#skipValue(valueStart, 1)
         if (this.#isCompliance(nameStart + 1, nameEnd - 1)) {
-          complianceSpans.push({ position: members, commaBefore, nameStart, nameEnd, valueStart, valueEnd })
+          complianceMembers++
+          if (complianceSpans.length < MAX_COMPLIANCE_SPANS)
+            complianceSpans.push({ position: members, commaBefore, nameStart, nameEnd, valueStart, valueEnd })
         }
         members++
         at = this.#skipSpace(valueEnd)
@@ -139,7 +145,7 @@ class Scanner {
       closeBrace: at,
       isEmpty: members === 0,
       members,
-      complianceMembers: complianceSpans.length,
+      complianceMembers,
       complianceSpans,
       colons: this.#colons,
       maxDepth: this.#deepest,

@@ -49,6 +49,17 @@ describe('the Compliance-Stamp header', () => {
     expect(() => parseStampHeader(value)).toThrow(expect.objectContaining({ code: 'STAMP_INVALID' }))
   })
 
+  it('takes no longer for spaces than for other characters, and no more than 64 KiB', () => {
+    const spaces = ' '.repeat(32 * 1024 - 40)
+    const startedAt = performance.now()
+    for (const value of [`${spaces}x${spaces}`, `x${spaces}${spaces}x`])
+      expect(() => parseStampHeader(value)).toThrow('does not begin with')
+    // Milliseconds if linear, most of a second if not.
+    expect(performance.now() - startedAt).toBeLessThan(250)
+    expect(parseStampHeader(`${spaces}${HASH}${spaces.slice(HASH.length)}`)).toEqual({ hash: HASH })
+    expect(() => parseStampHeader(HASH.padEnd(64 * 1024 + 1))).toThrow('is longer than 65536 bytes')
+  })
+
   it.each(['YR', 'YQ=', 'Y'])('refuses %j as another spelling of what has the hash', (spelling) => {
     expect(parseStampHeader(`${digestText('a')}; stamp="YQ"`).stampBytes?.toString()).toBe('a')
     expect(() => parseStampHeader(`${digestText('a')}; stamp="${spelling}"`)).toThrow(

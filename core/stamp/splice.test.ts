@@ -135,6 +135,18 @@ describe('stripComplianceMembers', () => {
     )
   })
 
+  it('takes out 16 at most, and says so of more', () => {
+    const of = (count: number): Buffer => Buffer.from(`{${'"_compliance":1,'.repeat(count)}"a":1}`)
+    expect(stripComplianceMembers(of(16)).toString()).toBe('{"a":1}')
+    expect(() => stripComplianceMembers(of(17))).toThrow(
+      expect.objectContaining({
+        code: 'STAMP_INVALID',
+        message: expect.stringContaining('is there 17 times') as unknown,
+      }),
+    )
+    expect(() => stripComplianceMembers(of(65_536))).toThrow(expect.objectContaining({ code: 'STAMP_INVALID' }))
+  })
+
   it.each(['{"_compliance":1', '{"_compliance":1,}'])('refuses %s', (text) => {
     expect(() => stripComplianceMembers(Buffer.from(text))).toThrow(expect.objectContaining({ code: 'JSON_INVALID' }))
   })

@@ -1,6 +1,6 @@
 import { canonicalize } from '../canonical/jcs.ts'
 import { SignetError } from '../error/signet-error.ts'
-import { scanStructure } from '../json/scan.ts'
+import { MAX_COMPLIANCE_SPANS, scanStructure } from '../json/scan.ts'
 import { parseStrict } from '../json/strict.ts'
 
 const MEMBER = '"_compliance":'
@@ -50,11 +50,13 @@ export function extractStamp(bytes: Uint8Array): { payload: Buffer; stampBytes: 
  * The bytes without any top-level member whose name decodes to `_compliance`: each goes with the comma before it, or, where no
  * other member stays before it, with the comma behind it. All other bytes stay as they are, so that taking out a stamp that
  * `embedStamp` put in gives the payload again. The same buffer when there is none, or no object.
- * @throws SignetError JSON_INVALID when the bytes have no JSON structure
+ * @throws SignetError JSON_INVALID when the bytes have no JSON structure; STAMP_INVALID when there are more than 16 such members
  */
 export function stripComplianceMembers(bytes: Buffer): Buffer {
-  const { complianceSpans, members } = scanStructure(bytes)
-  if (complianceSpans.length === 0) return bytes
+  const { complianceMembers, complianceSpans, members } = scanStructure(bytes)
+  if (complianceMembers === 0) return bytes
+  if (complianceMembers > complianceSpans.length)
+    throw notOurs(`is there ${complianceMembers} times, where ${MAX_COMPLIANCE_SPANS} are taken out at most`)
   const kept: Buffer[] = []
   let from = 0
   for (const [index, span] of complianceSpans.entries()) {

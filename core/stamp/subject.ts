@@ -17,3 +17,16 @@ export const SUBJECT_CHECKS = [
 export function targetDigest(target: string | Uint8Array): string {
   return digestText(target)
 }
+
+/**
+ * `subject.media_type`: the lower-case `type/subtype` of a Content-Type value, without parameters; empty where there is none, more than
+ * one, or none that RFC 9110 §8.3.1 allows (a list, a wildcard, a bare word, `unknown/unknown`): clients guess then.
+ */
+export function mediaTypeOf(contentType: string | readonly string[] | undefined): string {
+  if (typeof contentType !== 'string') return ''
+  const end = contentType.indexOf(';')
+  const mediaType = (end === -1 ? contentType : contentType.slice(0, end)).trim().toLowerCase()
+  return MEDIA_TYPE.test(mediaType) ? mediaType : ''
+}
+
+const MEDIA_TYPE = /^(?!unknown\/|application\/unknown$)[a-z0-9!#$&^_.+-]{1,127}\/[a-z0-9!#$&^_.+-]{1,127}$/

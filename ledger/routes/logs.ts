@@ -4,7 +4,7 @@ import { commitment } from '#core/chain/link.ts'
 import { SignetError } from '#core/error/signet-error.ts'
 import type { Authenticator } from '#runtime/identity/token.ts'
 import { withTenant, type Pool } from '#runtime/postgres/transaction.ts'
-import { encodeCursor, parseLogsQuery } from '../query.ts'
+import { encodeCursor, parseLogsQuery, parseStampQuery } from '../query.ts'
 import { findStamp, findStampOfRequest, searchRecords, type FoundRow } from '../store/search.ts'
 import { requireIdentity, tenantOf } from './identity.ts'
 
@@ -42,9 +42,10 @@ export function logsRoutes(app: FastifyInstance, deps: LogsDeps): void {
     async (request, reply) => {
       const tenant = tenantOf(request)
       const { requestId } = request.params
+      const { producerId } = parseStampQuery(request.query)
       const found = requestId.includes('\0')
         ? null
-        : await withTenant(deps.wall, tenant, (client) => findStampOfRequest(client, tenant, requestId), {
+        : await withTenant(deps.wall, tenant, (client) => findStampOfRequest(client, tenant, requestId, producerId), {
             readOnly: true,
           })
       if (found === null)

@@ -62,16 +62,23 @@ export async function findStamp(client: Client, tenant: string, stampHash: strin
   return rows[0]?.stamp ?? null
 }
 
-/** The last stamp issued under a request id. */
+/**
+ * The first stamp recorded under a request id, of this producer if one is given. The first: another producer of the tenant that
+ * learns the id from the answer comes too late to put its own in place of it. A stamp's producer is its event's (`intake.ts`).
+ */
 export async function findStampOfRequest(
   client: Client,
   tenant: string,
   requestId: string,
+  producerId: string | null,
 ): Promise<{ hash: string; stamp: Buffer } | null> {
   const { rows } = await client.query<{ stamp_hash: string; stamp: Buffer }>(
-    `SELECT stamp_hash, stamp FROM signet.compliance_stamps
-      WHERE tenant = $1 AND left(request_id, 100) = left($2::text, 100) AND request_id = $2 ORDER BY seq DESC LIMIT 1`,
-    [tenant, requestId],
+    `SELECT s.stamp_hash, s.stamp FROM signet.compliance_stamps s
+      WHERE s.tenant = $1 AND left(s.request_id, 100) = left($2::text, 100) AND s.request_id = $2
+        AND ($3::text IS NULL OR EXISTS (
+              SELECT FROM signet.records r WHERE r.tenant = $1 AND r.seq = s.seq AND r.producer_id = $3))
+      ORDER BY s.seq LIMIT 1`,
+    [tenant, requestId, producerId],
   )
   const [row] = rows
   return row === undefined ? null : { hash: row.stamp_hash, stamp: row.stamp }

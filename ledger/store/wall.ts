@@ -1,4 +1,5 @@
 import { NO_PREDECESSOR } from '#core/chain/link.ts'
+import { SignetError } from '#core/error/signet-error.ts'
 import type { Client } from '#runtime/postgres/transaction.ts'
 import type { KnownEvent, KnownSession } from '../plan.ts'
 import type { ChainRow } from '../chain.ts'
@@ -86,19 +87,26 @@ export async function findTraceHeads(
   return new Map(rows.map((row) => [row.trace_hmac.toString('hex'), row.hash]))
 }
 
-/** `same`: all rows of a transaction have it in common, so that it is sent once and not as an array. */
-type Column = readonly [name: string, type: string, value: (row: ChainRow) => unknown, same?: 'same']
+/**
+ * How the values of a column are sent. As an array, unless `same`: all rows of a transaction have one value in common. Bytes go end
+ * to end in one binary parameter and are cut apart there: an array of them would be text, twice as long, to write and to read again.
+ * `hash`: 32 bytes each.
+ */
+type Sending = 'array' | 'same' | 'bytes' | 'hash'
+type Column = readonly [name: string, type: string, value: (row: ChainRow) => unknown, sending?: Sending]
+
+const HASH_BYTES = 32
 
 const LINK_COLUMNS: readonly Column[] = [
   ['seq', 'bigint', (row) => row.seq],
   ['event_id', 'uuid', (row) => row.projection.event_id],
-  ['commitment', 'bytea', (row) => row.commitment],
-  ['hash', 'bytea', (row) => row.hash],
-  ['previous_hash', 'bytea', (row) => row.previousHash],
-  ['previous_trace_hash', 'bytea', (row) => row.previousTraceHash],
+  ['commitment', 'bytea', (row) => row.commitment, 'hash'],
+  ['hash', 'bytea', (row) => row.hash, 'hash'],
+  ['previous_hash', 'bytea', (row) => row.previousHash, 'hash'],
+  ['previous_trace_hash', 'bytea', (row) => row.previousTraceHash, 'hash'],
   ['key_id', 'text', (row) => row.keyId],
-  ['trace_hmac', 'bytea', (row) => row.traceHmac],
-  ['received_hmac', 'bytea', (row) => row.receivedHmac],
+  ['trace_hmac', 'bytea', (row) => row.traceHmac, 'hash'],
+  ['received_hmac', 'bytea', (row) => row.receivedHmac, 'hash'],
   ['retention_class', 'text', (row) => row.retentionClass, 'same'],
   ['month', 'date', (row) => row.projection.month, 'same'],
   ['appended_at', 'timestamptz', (row) => row.projection.received_at, 'same'],
@@ -107,8 +115,8 @@ const RECORD_COLUMNS: readonly Column[] = [
   ['seq', 'bigint', (row) => row.seq],
   ['retention_class', 'text', (row) => row.retentionClass, 'same'],
   ['month', 'date', (row) => row.projection.month, 'same'],
-  ['nonce', 'bytea', (row) => row.nonce],
-  ['bytes', 'bytea', (row) => row.bytes],
+  ['nonce', 'bytea', (row) => row.nonce, 'hash'],
+  ['bytes', 'bytea', (row) => row.bytes, 'bytes'],
   ['"timestamp"', 'timestamptz', (row) => row.projection.timestamp],
   ['received_at', 'timestamptz', (row) => row.projection.received_at, 'same'],
   ['event_id', 'uuid', (row) => row.projection.event_id],
@@ -135,17 +143,48 @@ const STAMP_COLUMNS: readonly Column[] = [
   ['trace_id', 'text', (row) => row.projection.trace_id],
   ['request_id', 'text', (row) => row.projection.request_id],
   ['retention_class', 'text', (row) => row.retentionClass, 'same'],
-  ['stamp', 'bytea', (row) => row.stamp?.bytes],
+  ['stamp', 'bytea', (row) => row.stamp?.bytes, 'bytes'],
 ]
 
 function insertSql(table: string, columns: readonly Column[]): string {
-  const numbered = columns.map(([name, type, , same], index) => ({ name, same, parameter: `$${index + 2}::${type}` }))
-  const names = numbered.map(({ name }) => name).join(', ')
-  const values = numbered.map(({ name, same, parameter }) => (same === undefined ? `r.${name}` : parameter)).join(', ')
-  const perRow = numbered.filter(({ same }) => same === undefined)
-  const arrays = perRow.map(({ parameter }) => `${parameter}[]`).join(', ')
-  const aliases = perRow.map(({ name }) => name).join(', ')
-  return `INSERT INTO signet.${table} (tenant, ${names}) SELECT $1, ${values} FROM unnest(${arrays}) AS r(${aliases})`
+  const values: string[] = []
+  const arrays: string[] = []
+  const aliases: string[] = []
+  let parameters = 1
+  const next = (type: string): string => `$${++parameters}::${type}`
+  const unnested = (alias: string, type: string): string => {
+    arrays.push(next(`${type}[]`))
+    aliases.push(alias)
+    return `r.${alias}`
+  }
+  for (const [name, type, , sending = 'array'] of columns) {
+    if (sending === 'same') values.push(next(type))
+    else if (sending === 'array') values.push(unnested(name, type))
+    else if (sending === 'hash')
+      values.push(`substring(${next('bytea')} FROM (r.place::int - 1) * ${HASH_BYTES} + 1 FOR ${HASH_BYTES})`)
+    else {
+      const blob = next('bytea')
+      values.push(`substring(${blob} FROM ${unnested(`${name}_at`, 'int')} FOR ${unnested(`${name}_length`, 'int')})`)
+    }
+  }
+  return `INSERT INTO signet.${table} (tenant, ${columns.map(([name]) => name).join(', ')})
+    SELECT $1, ${values.join(', ')} FROM unnest(${arrays.join(', ')}) WITH ORDINALITY AS r(${aliases.join(', ')}, place)`
+}
+
+/** The parameters of a column, in the order of `insertSql`. */
+function parametersOf([name, , value, sending = 'array']: Column, rows: readonly ChainRow[]): unknown[] {
+  if (sending === 'same') return rows.slice(0, 1).map((row) => value(row))
+  if (sending === 'array') return [rows.map((row) => value(row))]
+  const parts = rows.map((row) => value(row) as Buffer)
+  if (sending === 'bytes') {
+    let at = 1
+    const starts = parts.map(({ length }) => (at += length) - length)
+    return [Buffer.concat(parts), starts, parts.map(({ length }) => length)]
+  }
+  // One of another length would move all that follow.
+  if (parts.some(({ length }) => length !== HASH_BYTES))
+    throw new SignetError('INTERNAL', `a value of the column ${name} has not ${HASH_BYTES} bytes`)
+  return [Buffer.concat(parts)]
 }
 const INSERT_LINKS = insertSql('links', LINK_COLUMNS)
 const INSERT_RECORDS = insertSql('records', RECORD_COLUMNS)
@@ -156,9 +195,7 @@ const INSERT_STAMPS = `${insertSql('compliance_stamps', STAMP_COLUMNS)} ON CONFL
 export async function insertRows(client: Client, tenant: string, rows: readonly ChainRow[]): Promise<void> {
   const values = (columns: readonly Column[], of: readonly ChainRow[]): unknown[] => [
     tenant,
-    ...columns.map(([, , value, same]) =>
-      same === undefined ? of.map((row) => value(row)) : of.slice(0, 1).map((row) => value(row))[0],
-    ),
+    ...columns.flatMap((column) => parametersOf(column, of)),
   ]
   await client.query({ name: 'insert-links', text: INSERT_LINKS, values: values(LINK_COLUMNS, rows) })
   await client.query({ name: 'insert-records', text: INSERT_RECORDS, values: values(RECORD_COLUMNS, rows) })

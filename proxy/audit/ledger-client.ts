@@ -20,6 +20,8 @@ export type LedgerClientOptions = {
   url: string
   /** A bearer token, or the file that holds it, read anew for each call since the platform rotates it. Never logged. */
   token: string | { readonly file: string }
+  /** Whose stamps are asked for by request; anybody's of the tenant where unset. */
+  producerId?: string
   /** Longest time for a whole call. Default 10 s. */
   timeoutMs?: number
   /** Longest answer read. Default 4 MiB. */
@@ -158,7 +160,9 @@ export function createLedgerClient(options: LedgerClientOptions): LedgerClient {
     },
 
     async fetchRequestStamp(requestId, signal) {
-      const path = `/api/audit/requests/${encodeURIComponent(requestId)}/stamp`
+      // Others of the tenant may have sent the ledger stamps for the same request id.
+      const producer = options.producerId === undefined ? '' : `?producer_id=${encodeURIComponent(options.producerId)}`
+      const path = `/api/audit/requests/${encodeURIComponent(requestId)}/stamp${producer}`
       const bytes = await getStamp(path, signal)
       if (bytes === null) return null
       const stamp = JSON.parse(bytes.toString('utf8')) as Stamp

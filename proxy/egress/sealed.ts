@@ -58,11 +58,10 @@ export function writeSealed(response: ServerResponse, sealed: Sealed, held: Prom
 
 /** Sends the head of an answer whose body follows through the returned sink. */
 export function openSealed(response: ServerResponse, sealed: Sealed): ServerResponse {
-  // In one write with what of the body came with the head; `end` uncorks by itself.
-  response.cork()
-  process.nextTick(() => {
-    if (!response.writableEnded) response.uncork()
-  })
+  // In one write with what of the body came with the head. Not `response.cork()`: ended while corked, it sends the last chunk first.
+  const { socket } = response
+  socket?.cork()
+  process.nextTick(() => socket?.uncork())
   response.writeHead(sealed.status, sealed.headers as string[])
   // Node keeps the head until there is a first byte of the body: of an event stream that may be long.
   response.flushHeaders()

@@ -4,7 +4,8 @@ import { prefersHtml } from '../egress/refusal.ts'
 import { originForm, pathOf } from '../exchange/context.ts'
 import { declaredLineage } from '../lineage.ts'
 import { ANONYMOUS, callerOf, parsePeers } from './caller.ts'
-import { charsetOf, isJson, mediaTypeOf } from './media-type.ts'
+import { charsetOf, isJson } from './media-type.ts'
+import { mediaTypeOf } from '#core/stamp/subject.ts'
 
 test.each([
   { value: undefined, want: '', wantJson: false },

@@ -25,10 +25,10 @@ export type ProcessOptions = {
 const DEFAULT_DRAIN_MS = 25_000
 /** sysexits.h EX_CONFIG. */
 const EXIT_CONFIG = 78
-const SIGNAL_NUMBERS = { SIGINT: 2, SIGTERM: 15 } as const
+const SIGNAL_NUMBERS = { SIGHUP: 1, SIGINT: 2, SIGTERM: 15 } as const
 
 /**
- * Runs a process from start to exit: the first SIGTERM or SIGINT (or the loss of the parent that started it with an IPC channel)
+ * Runs a process from start to exit: the first SIGTERM, SIGINT or SIGHUP (or the loss of the parent that started it with an IPC channel)
  * drains, a second signal leaves at once, and what nobody caught is logged and ends it with 1. An error that start throws
  * is one line on standard error: exit 78 for CONFIG_INVALID, else 1.
  */
@@ -61,7 +61,7 @@ export async function runProcess(options: ProcessOptions): Promise<void> {
     }
     process.exit(0)
   }
-  const onSignal = (signal: 'SIGINT' | 'SIGTERM'): void => {
+  const onSignal = (signal: keyof typeof SIGNAL_NUMBERS): void => {
     if (stopping.signal.aborted) {
       if (performance.now() - signalledAtMs < (options.sameSignalMs ?? 0)) return
       process.exit(128 + SIGNAL_NUMBERS[signal])
@@ -73,6 +73,8 @@ export async function runProcess(options: ProcessOptions): Promise<void> {
   }
   process.on('SIGTERM', onSignal)
   process.on('SIGINT', onSignal)
+  // The terminal was closed.
+  process.on('SIGHUP', onSignal)
   if (process.channel) {
     process.on('disconnect', () => {
       if (stopping.signal.aborted) return

@@ -44,3 +44,18 @@ export function cpuTimeMs(pid: number): number | null {
     return null
   }
 }
+
+/** Time that a core has been busy so far with whatever process, in milliseconds; null where there is no /proc. */
+export function busyTimeMs(cpu: string): number | null {
+  try {
+    const line = readFileSync('/proc/stat', 'utf8')
+      .split('\n')
+      .find((text) => text.startsWith(`cpu${cpu} `))
+    if (line === undefined) return null
+    // proc(5): user, nice, system, idle, iowait, irq, softirq, steal, in ticks of 1/100 s.
+    const [user = 0, nice = 0, system = 0, , , irq = 0, softirq = 0, steal = 0] = line.split(' ').slice(1).map(Number)
+    return (user + nice + system + irq + softirq + steal) * 10
+  } catch {
+    return null
+  }
+}

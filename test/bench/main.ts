@@ -44,7 +44,7 @@ if (values.help) {
 const plan: Plan = {
   rounds: Number(values.rounds ?? (values.quick ? 2 : 7)),
   secondsEach: Number(values.seconds ?? (values.quick ? 1 : 3)),
-  warmUpSeconds: values.quick ? 1 : 3,
+  warmUpSeconds: values.quick ? 5 : 20,
   sizes: SIZES,
 }
 if (!(plan.rounds >= 1 && plan.secondsEach >= 1)) {
@@ -109,7 +109,7 @@ async function conditionsOf(cores: Cores, upstream: string, reconciled: readonly
       cores === null
         ? 'NOT PINNED (one core, or no taskset): the ratios say little'
         : `the measured process on CPU ${cores.measured}; client, upstream and ledger on CPU ${cores.rest}`,
-    rounds: `${plan.rounds} of ${plan.secondsEach} s each, all candidates in turn in every round, after ${plan.warmUpSeconds} s of warm-up; medians`,
+    rounds: `${plan.rounds} of ${plan.secondsEach} s each, all candidates in turn in every round, after ${plan.warmUpSeconds} s of warm-up each; medians; a round in which other processes took more than a tenth of the measured core is repeated, twice at most`,
     audit:
       `on in shadow and enforce: spool on disk, fsync in groups${onTmpfs ? ' (tmpfs: fsync costs nothing here)' : ''}, sent ` +
       'while the load runs to a ledger stub beside the client, which signs acknowledgements that the proxy verifies, and keeps nothing',

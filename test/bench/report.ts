@@ -25,7 +25,7 @@ export const GOALS: readonly Goal[] = [
   { candidate: 'Signet enforce, standard pack', size: '100 KB', ratio: 0.5, issue: 7 },
 ]
 
-const HEAD = ['', 'requests/s', '× plain', 'range', 'p50 ms', 'p99 ms', 'CPU µs/request', 'audited in time']
+const HEAD = ['', 'requests/s', '× plain', 'range', 'p50 ms', 'p99 ms', 'CPU µs/request', 'audited in time', 'disturbed']
 
 /** A table for each size, in plain text or Markdown. */
 export function tables(rows: readonly Row[], candidates: readonly Candidate[], markdown: boolean): string {
@@ -34,7 +34,7 @@ export function tables(rows: readonly Row[], candidates: readonly Candidate[], m
     .map((size) => {
       const cells = candidates.map((candidate) => {
         const row = rows.find((row) => row.size === size && row.candidate === candidate.name)
-        return row === undefined ? [candidate.name, candidate.missing ?? '', '', '', '', '', '', ''] : cellsOf(row)
+        return row === undefined ? [candidate.name, candidate.missing ?? '', '', '', '', '', '', '', ''] : cellsOf(row)
       })
       return markdown ? `### ${size}\n\n${markdownTable(cells)}` : `${size}\n${textTable(cells)}`
     })
@@ -52,6 +52,7 @@ function cellsOf(row: Row): string[] {
     row.p99Ms.toFixed(2),
     row.cpuMicrosPerRequest === null ? '' : row.cpuMicrosPerRequest.toFixed(0),
     row.auditedInTime === null ? '' : `${Math.round(row.auditedInTime * 100)} %`,
+    row.disturbed === null ? '' : `${Math.round(row.disturbed * 100)} %`,
   ]
 }
 
@@ -106,6 +107,9 @@ Written by \`npm run bench -- --write\`; the numbers behind it are in [latest.js
 ![Requests per second, relative to plain @fastify/http-proxy](latest.svg)
 
 "× plain" is against plain \`@fastify/http-proxy\` passing through: the median of the ratios within each round, and their range.
+"CPU µs/request" is CPU time of the measured process with all its threads (for Signet: stamping, spool, fsync and sending to the ledger).
+"Audited in time" is how many of the events the ledger had acknowledged when the load ended; "disturbed" what other processes took of
+the measured core.
 
 ${tables(rows, candidates, true)}
 

@@ -412,7 +412,7 @@ test('the ledger has each stamp and each refusal once, and proves its chain', as
   const tokenFile = path.join(ledger.dir, 'auditor.token')
   await writeFile(tokenFile, ledger.token('auditor'), { mode: 0o600 })
   const [verdict] = await verifiers.cli([
-    ['--ledger', '--url', auditor.url, '--token-file', tokenFile, '--keyring', ledger.keyringFile],
+    ['--ledger', '--url', auditor.url, '--token-file', tokenFile, '--keyring', ledger.keyringFile, '--tenant', 'acme'],
   ])
   expect(verdict, verdict?.output).toMatchObject({ code: 0 })
   expect(await auditor.verify()).toMatchObject({ ok: true })

@@ -3,7 +3,15 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { verifyAck } from '#core/audit/acknowledgement.ts'
 import { indexKeyring } from '#core/keyring/keyring.ts'
 import { startLedgerStack, type LedgerStack } from '#test/support/ledger.ts'
-import { buildEvent, buildLines, createClient, digestOf, lineOf } from '#test/support/producer.ts'
+import {
+  buildEvent,
+  buildLines,
+  buildStamp,
+  createClient,
+  digestOf,
+  lineOf,
+  stampHashOf,
+} from '#test/support/producer.ts'
 
 let stack: LedgerStack
 const client = (name: string, ledger = 0) => createClient(stack.ledgers[ledger]?.url ?? '', stack.token(name))
@@ -37,6 +45,30 @@ describe('append', () => {
     expect(items[0]?.commitment).toBe(ack.acks[2]?.commitment)
     // What the producer claimed is not what is recorded.
     expect(items[0]).toMatchObject({ producer_id: 'demo/api', event: { tenant: 'acme' } })
+  })
+
+  test('each event and each stamp of a batch is kept with its own bytes, whatever their lengths', async () => {
+    const session = randomUUID()
+    const proxy = client('proxy')
+    const made = [1, 300, 7, 2_000].map((length, index) => {
+      const event = buildEvent({ resource: `/${'é'.repeat(length)}` })
+      const stamp = {
+        ...buildStamp({ tenant: 'acme', producerId: 'demo/api', event }),
+        note: '\u20ac'.repeat(length % 11),
+      }
+      const item = { session, spool_seq: index + 1 }
+      return index === 2
+        ? { event, stamp: null, line: lineOf({ ...item, event }) }
+        : { event, stamp, line: lineOf({ ...item, event: { ...event, stamp_hash: stampHashOf(stamp) }, stamp }) }
+    })
+    const ack = await proxy.append(made.map(({ line }) => line))
+    expect(ack.refused).toEqual([])
+    const items = (await proxy.all(`&session=${session}&event_type=egress.decided`)).toReversed()
+    expect(items.map((item) => item.event.resource)).toEqual(made.map(({ event }) => event.resource))
+    for (const { stamp } of made) {
+      if (stamp !== null) expect(await proxy.get(`/api/audit/stamps/${stampHashOf(stamp)}`)).toEqual(stamp)
+    }
+    expect(await proxy.verify()).toMatchObject({ ok: true, checked: ack.checkpoint.seq })
   })
 
   test('the same batch again changes nothing and is acknowledged the same', async () => {

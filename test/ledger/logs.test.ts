@@ -101,6 +101,28 @@ describe('stamps', () => {
     expect(await response.json()).toMatchObject({ code: 'STAMP_MISSING' })
   })
 
+  test('another producer cannot put its stamp in the place of the first one of a request', async () => {
+    const event = buildEvent({ request_id: STAMPED.request_id, trace_id: STAMPED.trace_id })
+    const stamp = buildStamp({ tenant: 'acme', producerId: 'demo/second', event })
+    const line = lineOf({
+      session: randomUUID(),
+      spool_seq: 1,
+      event: { ...event, stamp_hash: stampHashOf(stamp) },
+      stamp,
+    })
+    expect((await client('second').append([line])).refused).toEqual([])
+    const ask = async (query: string): Promise<string | number> => {
+      const response = await get(`${byRequest}${query}`)
+      return response.status === 200 ? response.text() : response.status
+    }
+    expect(await ask('')).toBe(canonicalize(STAMP))
+    expect(await ask('?producer_id=demo/api')).toBe(canonicalize(STAMP))
+    expect(await ask('?producer_id=demo/second')).toBe(canonicalize(stamp))
+    expect(await ask('?producer_id=demo/third')).toBe(404)
+    expect(await ask('?producer=demo/api')).toBe(400)
+    expect(await ask('?producer_id=demo/api&producer_id=demo/second')).toBe(400)
+  })
+
   test('a token that may only write reads nothing', async () => {
     expect((await get(byHash, 'second')).status).toBe(403)
     expect((await get('/api/audit/logs', 'second')).status).toBe(403)

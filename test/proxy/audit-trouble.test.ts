@@ -298,7 +298,9 @@ describe('strict audit', () => {
 
 test('a decoded body counts against what may be held', async () => {
   const { gzipSync } = await import('node:zlib')
-  const fixture = await startProxyFixture({ env: { SIGNET_BUFFER_TOTAL_BYTES: '2500000', SIGNET_BUFFER_BYTES: '1048576' } })
+  const fixture = await startProxyFixture({
+    env: { SIGNET_BUFFER_TOTAL_BYTES: '2500000', SIGNET_BUFFER_BYTES: '1048576' },
+  })
   try {
     const bomb = gzipSync(Buffer.alloc(1_048_000, 0x61))
     fixture.upstream.answer = (_request, response) =>

@@ -54,7 +54,10 @@ describe('another spelling of a path that a route is for', () => {
 
   test('a method override does not reach the service', async () => {
     answerWith('{"a":1}')
-    await exchange(`${fixture.stack.external}/customers/7`, { method: 'POST', headers: { 'X-HTTP-Method-Override': 'GET' } })
+    await exchange(`${fixture.stack.external}/customers/7`, {
+      method: 'POST',
+      headers: { 'X-HTTP-Method-Override': 'GET' },
+    })
     expect(fixture.upstream.seen.at(-1)?.headers).not.toHaveProperty('x-http-method-override')
   })
 })
@@ -162,8 +165,16 @@ test('Connection cannot take the media type away that was judged', async () => {
 
 test.each([
   { name: 'a status that HTTP does not have', answer: 'HTTP/1.1 999 Odd', want: 502 },
-  { name: 'an asset id past its length', header: { 'signet-lineage-source-assets': `urn:${'x'.repeat(3000)}@sha256:${'a'.repeat(64)}` }, want: 200 },
-  { name: 'a lineage timestamp far ahead', header: { 'signet-lineage-timestamp-utc': '2999-01-01T00:00:00.000Z' }, want: 200 },
+  {
+    name: 'an asset id past its length',
+    header: { 'signet-lineage-source-assets': `urn:${'x'.repeat(3000)}@sha256:${'a'.repeat(64)}` },
+    want: 200,
+  },
+  {
+    name: 'a lineage timestamp far ahead',
+    header: { 'signet-lineage-timestamp-utc': '2999-01-01T00:00:00.000Z' },
+    want: 200,
+  },
   { name: 'a classification that is none', header: { 'signet-data-classification': 'restricted ' + '?' }, want: 422 },
 ])('faults of the service are not the client\u2019s: $name', async ({ answer, header, want }) => {
   fixture.upstream.answer = (_request, response) => {

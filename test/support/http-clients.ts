@@ -19,7 +19,12 @@ export type ClientAnswer = {
 type Client = (request: ClientRequest) => Promise<ClientAnswer>
 
 /** HTTP clients that others wrote. None follows redirects. */
-export const CLIENTS = { fetch: withFetch, undici: withUndici, curl: withCurl, urllib: withUrllib } as const satisfies Record<string, Client>
+export const CLIENTS = {
+  fetch: withFetch,
+  undici: withUndici,
+  curl: withCurl,
+  urllib: withUrllib,
+} as const satisfies Record<string, Client>
 export type ClientName = keyof typeof CLIENTS
 
 async function withFetch({ url, method, headers, body }: ClientRequest): Promise<ClientAnswer> {
