@@ -3,14 +3,8 @@ import type { AuditEvent } from '#core/audit/event.ts'
 import type { Producer, RefusedEntry } from './entry.ts'
 import type { Mark } from './keys.ts'
 
-/** Events that only the ledger writes: a producer that sends one is refused. */
-const LEDGER_EVENT_TYPES = [
-  'audit.session.opened',
-  'audit.session.closed',
-  'audit.gap',
-  'audit.refused',
-] as const
-type LedgerEventType = (typeof LEDGER_EVENT_TYPES)[number]
+/** Events that only the ledger writes: a producer that sends one is refused (`intake.ts`). */
+type LedgerEventType = 'audit.session.opened' | 'audit.session.closed' | 'audit.gap' | 'audit.refused'
 const LEDGER_ACTOR = 'signet-ledger'
 
 /** Lines of a batch that one `audit.refused` event lists, when they cannot be told apart by their position in a session. */

@@ -38,6 +38,16 @@ describe('tar', () => {
     )
   })
 
+  it('finds a byte that is not zero anywhere in what follows the files', async () => {
+    const padded = Buffer.concat([await writeTar([['/a', Buffer.from('a')]]), Buffer.alloc(200 * 1024)])
+    expect([...readTar(padded).keys()]).toEqual(['a'])
+    for (const at of [padded.length - 1, 64 * 1024, 2047]) {
+      padded[at] = 1
+      expect(() => readTar(padded)).toThrow(/zero blocks/)
+      padded[at] = 0
+    }
+  })
+
   it.each([
     ['nothing', Buffer.alloc(0), /middle of a header/],
     ['no end', Buffer.alloc(512), /zero blocks/],

@@ -1,6 +1,7 @@
 import { pack } from 'tar-stream'
 
 const BLOCK = 512
+const ZEROS = Buffer.alloc(64 * 1024)
 
 /**
  * The regular files of a tar archive, by name without a leading `/` or `./`. Reads ustar as OPA and we write it: regular
@@ -70,5 +71,9 @@ function readOctal(header: Buffer, start: number, length: number): number {
 }
 
 function isZero(bytes: Buffer): boolean {
-  return bytes.every((byte) => byte === 0)
+  for (let at = 0; at < bytes.length; at += ZEROS.length) {
+    const part = bytes.subarray(at, at + ZEROS.length)
+    if (!part.equals(ZEROS.subarray(0, part.length))) return false
+  }
+  return true
 }
