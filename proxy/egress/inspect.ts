@@ -1,5 +1,6 @@
 import { brotliDecompress, gunzip, inflate, zstdDecompress } from 'node:zlib'
 import { promisify } from 'node:util'
+import type { IncomingHttpHeaders } from 'node:http'
 import { SignetError } from '#core/error/signet-error.ts'
 import type { Fact, FactName } from '#core/policy/decision.ts'
 import { scanStructure, type StructureScan } from '#core/json/scan.ts'
@@ -7,6 +8,8 @@ import { parseStrict } from '#core/json/strict.ts'
 import { stripComplianceMembers, extractStamp } from '#core/stamp/splice.ts'
 import type { VerifiedStamp } from '#core/stamp/verify.ts'
 import { detectFacts } from '#engine/detect/detect.ts'
+import { detectInText } from '#engine/detect/header.ts'
+import { isReadableType } from '#engine/detect/reading.ts'
 import { isJson } from '../http/media-type.ts'
 import type { Policy } from '../policy/policy.ts'
 
@@ -46,28 +49,64 @@ export function inspectNothing(policy: Policy): Inspection {
   }
 }
 
-/** A body that is not read to its end before the first byte leaves: facts only where no detector would read it anyway. */
+/** A body that is not read to its end before the first byte leaves: undecidable, unless it is of a type that no detector reads. */
 export function inspectUnread(policy: Policy, mediaType: string): Inspection {
-  const { facts, undecidable } = detectFacts(NO_BODY, mediaType, policy.wantedFacts)
-  const found = Object.entries(facts) as [FactName, Fact][]
-  const unread = found.filter(([, fact]) => fact.applicable).map(([name]) => name)
-  const paths = [...undecidable, ...unread].map((name) => `response.facts.${name}`)
-  if (policy.readsBody) paths.push('response.body')
-  if (isJson(mediaType)) paths.push('response.upstream_stamp')
-  return {
-    payload: NO_BODY,
-    object: null,
-    upstreamStamp: 'none',
-    verified: null,
-    isUnstrippable: false,
-    facts: Object.fromEntries(found.filter(([, fact]) => !fact.applicable)),
-    body: undefined,
-    undecidable: paths,
+  const isRead = isReadableType(mediaType) !== 'never'
+  const undecidable = isRead ? [...policy.wantedFacts].map((name) => `response.facts.${name}`) : []
+  if (policy.readsBody) undecidable.push('response.body')
+  if (isJson(mediaType)) undecidable.push('response.upstream_stamp')
+  return { ...inspectNothing(policy), facts: isRead ? {} : absentFacts(policy.wantedFacts), undecidable }
+}
+
+/** Fields that hold no data of the service's, and those that do not leave. */
+const NOT_SEARCHED = new Set([
+  'accept-ranges',
+  'age',
+  'cache-control',
+  'connection',
+  'content-encoding',
+  'content-length',
+  'content-type',
+  'date',
+  'etag',
+  'expires',
+  'keep-alive',
+  'last-modified',
+  'server',
+  'strict-transport-security',
+  'transfer-encoding',
+  'vary',
+])
+
+/** Adds what the header fields hold that leave with the content (a redirect's target, a file name, a cookie) to its facts. */
+export function withHeaderFacts(inspection: Inspection, headers: IncomingHttpHeaders, policy: Policy): Inspection {
+  const values: string[] = []
+  for (const name in headers) {
+    const value = headers[name]
+    if (value === undefined || NOT_SEARCHED.has(name) || name.startsWith('signet-')) continue
+    if (typeof value === 'string') values.push(value)
+    else values.push(...value)
   }
+  const found = Object.entries(detectInText(values, policy.wantedFacts)) as [FactName, number][]
+  if (found.length === 0) return inspection
+  const facts = { ...inspection.facts }
+  for (const [name, count] of found) {
+    const fact = facts[name]
+    // What the content holds of it is not known: then the sum is not, either.
+    if (inspection.undecidable.includes(`response.facts.${name}`)) continue
+    facts[name] = { applicable: true, count: (fact?.count ?? 0) + count }
+  }
+  return { ...inspection, facts }
 }
 
 /** A whole body, its Content-Encoding already removed. */
-export function inspectBody(content: Buffer, mediaType: string, policy: Policy, checkStamp: StampCheck): Inspection {
+export function inspectBody(
+  content: Buffer,
+  contentType: { readonly mediaType: string; readonly charset: string | undefined },
+  policy: Policy,
+  checkStamp: StampCheck,
+): Inspection {
+  const { mediaType, charset } = contentType
   if (content.length === 0 && !isJson(mediaType)) return inspectNothing(policy)
   // A client that expects JSON does not look at the media type: what begins like an object is looked at as one.
   const scan = isJson(mediaType) || beginsLikeObject(content) ? scanOrNull(content) : null
@@ -80,7 +119,7 @@ export function inspectBody(content: Buffer, mediaType: string, policy: Policy, 
   const object = payload === content ? scan : scanOrNull(payload)
   const undecidable: string[] = []
 
-  const found = detectFacts(payload, mediaType, policy.wantedFacts)
+  const found = detectFacts(payload, mediaType, policy.wantedFacts, charset)
   for (const name of found.undecidable) undecidable.push(`response.facts.${name}`)
 
   let body: Buffer | undefined

@@ -14,7 +14,7 @@ import {
 } from '../http/headers.ts'
 import type { ProxyMetrics } from '../metrics.ts'
 import { gatherInput, type Answer, type Workload } from './gather.ts'
-import type { Inspection } from './inspect.ts'
+import { withHeaderFacts, type Inspection } from './inspect.ts'
 import type { Payload, StampIssuer } from './issuer.ts'
 import type { Clock, DecisionRecorder } from './recorder.ts'
 import { refusalDocument, type Refusal } from './refusal.ts'
@@ -356,7 +356,7 @@ export class EgressValidator {
     const input = gatherInput(
       context,
       answer,
-      inspection,
+      withHeaderFacts(inspection, answer.headers, context.policy),
       size,
       digest === null ? null : formatDigest(digest),
       workload,

@@ -18,7 +18,7 @@ import { openSealed, writeSealed, type Sealed } from '../egress/sealed.ts'
 import type { EgressValidator } from '../egress/validator.ts'
 import { incomingIfMatch, incomingIfNoneMatch } from '../http/etag.ts'
 import { singleFields, upstreamRequestHeaders } from '../http/headers.ts'
-import { isEndless } from '../http/media-type.ts'
+import { charsetOf, isEndless } from '../http/media-type.ts'
 import { declaredLineage } from '../lineage.ts'
 import type { ProxyMetrics } from '../metrics.ts'
 import type { Budget } from './budget.ts'
@@ -277,7 +277,12 @@ export class Exchange implements Dispatcher.DispatchHandler {
     const { validator } = this.#deps
     const hasContent = this.#hasContent(answer)
     const inspection = hasContent
-      ? inspectBody(content, answer.mediaType, policy, this.#deps.checkStamp)
+      ? inspectBody(
+          content,
+          { mediaType: answer.mediaType, charset: charsetOf(answer.headers['content-type']) },
+          policy,
+          this.#deps.checkStamp,
+        )
       : inspectNothing(policy)
     if (mode === 'shadow') {
       this.#sendShadow(answer, raw, inspection, inspection.payload.length)

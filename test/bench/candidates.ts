@@ -182,7 +182,7 @@ function signetCandidate(name: string, mode: Mode, stack: ProxyStack, ledger: Co
         media_type: 'application/json',
         channel: 'external',
       } as const
-      const { payload, stampBytes } = embedded!
+      const { payload, stampBytes } = embedded
       const { stamp } = verifyStamp({ stampBytes, payload, keyring: stack.keyring, expected })
       expectThat(
         name,

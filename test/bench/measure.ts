@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { REFERENCE, type Candidate } from './candidates.ts'
 import { busyTimeMs, cpuTimeMs, type Cores } from './cores.ts'
 import { CONNECTIONS, load, type LoadTool } from './load.ts'
-import { SIZES, type Size } from './payload.ts'
+import type { Size } from './payload.ts'
 
 export type Plan = {
   readonly rounds: number

@@ -25,7 +25,17 @@ export const GOALS: readonly Goal[] = [
   { candidate: 'Signet enforce, standard pack', size: '100 KB', ratio: 0.5, issue: 7 },
 ]
 
-const HEAD = ['', 'requests/s', '× plain', 'range', 'p50 ms', 'p99 ms', 'CPU µs/request', 'audited in time', 'disturbed']
+const HEAD = [
+  '',
+  'requests/s',
+  '× plain',
+  'range',
+  'p50 ms',
+  'p99 ms',
+  'CPU µs/request',
+  'audited in time',
+  'disturbed',
+]
 
 /** A table for each size, in plain text or Markdown. */
 export function tables(rows: readonly Row[], candidates: readonly Candidate[], markdown: boolean): string {

@@ -157,6 +157,51 @@ describe('entity tags tell only who got the answer', () => {
   })
 })
 
+describe('personal data and cards, wherever they are', () => {
+  const CARD = '4111111111111111'
+  test.each([
+    { name: 'a redirect target', headers: { location: `/pay?card=${CARD}` } },
+    { name: 'a redirect target, encoded', headers: { location: '/p?email=ann%40mail.example' } },
+    { name: 'a cookie', headers: { 'set-cookie': ['a=1', `who=ann@mail.example`] } },
+    { name: 'a file name', headers: { 'content-disposition': 'attachment; filename="ann@mail.example.txt"' } },
+    { name: 'a header of the service', headers: { 'x-owner': 'ann@mail.example' } },
+  ])('in the head: $name', async ({ headers }) => {
+    answerWith('{"a":1}', headers)
+    expect((await exchange(`${fixture.stack.external}/head`)).status).toBe(422)
+    expect((await exchange(`${fixture.stack.external}/head`, { method: 'HEAD' })).status).toBe(422)
+  })
+
+  test.each([
+    'json',
+    '*/*',
+    'unknown/unknown',
+    'application/json, text/html',
+    'application/octet-stream',
+    'application/vnd.ms-excel',
+    'multipart/mixed; boundary=x',
+    'image/png',
+    'text/plain; charset=utf-7',
+    'text/plain; charset=iso-2022-jp',
+  ])('under the content type %s', async (type) => {
+    answerWith(`{"email":"ann@mail.example","card":"${CARD}"}`, { 'content-type': type })
+    expect((await exchange(`${fixture.stack.external}/typed`)).status).toBe(422)
+  })
+
+  test('a real image passes, and so do an ordinary head and a session cookie', async () => {
+    fixture.upstream.answer = (_request, response) =>
+      response
+        .writeHead(200, {
+          'content-type': 'image/png',
+          'set-cookie': 'sid=s%3A7f3c0a2b4d5e6f708192a3b4c5d6e7f8.1733356800000; Path=/; HttpOnly',
+          'x-request-start': 't=1764036863123456',
+          'x-trace': '4bf92f3577b34da6a3ce929d0e0e4736',
+          location: '/orders/1234567890123456/items?page=2',
+        })
+        .end(Buffer.from([0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a, 0, 0, 0, 13, 1, 2, 3, 0xff]))
+    expect((await exchange(`${fixture.stack.external}/real.png`)).status).toBe(200)
+  })
+})
+
 test('Connection cannot take the media type away that was judged', async () => {
   fixture.upstream.answer = (_request, response) =>
     response.writeHead(200, { 'content-type': 'image/png', connection: 'content-type, keep-alive' }).end('x')
@@ -175,7 +220,7 @@ test.each([
     header: { 'signet-lineage-timestamp-utc': '2999-01-01T00:00:00.000Z' },
     want: 200,
   },
-  { name: 'a classification that is none', header: { 'signet-data-classification': 'restricted ' + '?' }, want: 422 },
+  { name: 'a classification that is none', header: { 'signet-data-classification': 'restricted ?' }, want: 422 },
 ])('faults of the service are not the client\u2019s: $name', async ({ answer, header, want }) => {
   fixture.upstream.answer = (_request, response) => {
     if (answer !== undefined) response.writeHead(999, 'Odd').end('x')
