@@ -9,7 +9,7 @@ import { stripComplianceMembers, extractStamp } from '#core/stamp/splice.ts'
 import type { VerifiedStamp } from '#core/stamp/verify.ts'
 import { detectFacts } from '#engine/detect/detect.ts'
 import { detectInText } from '#engine/detect/header.ts'
-import { isReadableType } from '#engine/detect/reading.ts'
+import { isReadableType, readingOfContent } from '#engine/detect/reading.ts'
 import { isJson } from '../http/media-type.ts'
 import type { Policy } from '../policy/policy.ts'
 
@@ -49,13 +49,26 @@ export function inspectNothing(policy: Policy): Inspection {
   }
 }
 
-/** A body that is not read to its end before the first byte leaves: undecidable, unless it is of a type that no detector reads. */
-export function inspectUnread(policy: Policy, mediaType: string): Inspection {
-  const isRead = isReadableType(mediaType) !== 'never'
+/**
+ * A body that is not read to its end before the first byte leaves: undecidable, unless it is of a type that no detector reads, or begins
+ * (`prefix`, as much as was held; empty for nothing) as only binary content does.
+ */
+export function inspectUnread(policy: Policy, mediaType: string, prefix: Buffer): Inspection {
+  const readable = isReadableType(mediaType)
+  const isRead = readable === 'always' || (readable === 'by-content' && !isBinary(prefix, mediaType))
   const undecidable = isRead ? [...policy.wantedFacts].map((name) => `response.facts.${name}`) : []
   if (policy.readsBody) undecidable.push('response.body')
   if (isJson(mediaType)) undecidable.push('response.upstream_stamp')
   return { ...inspectNothing(policy), facts: isRead ? {} : absentFacts(policy.wantedFacts), undecidable }
+}
+
+/** What is no text in its beginning is none as a whole. A character that the cut went through is not held against it. */
+function isBinary(prefix: Buffer, mediaType: string): boolean {
+  if (prefix.length === 0) return false
+  let end = prefix.length
+  while (end > 0 && end > prefix.length - 3 && ((prefix[end - 1] as number) & 0xc0) === 0x80) end -= 1
+  const isLead = end > 0 && (prefix[end - 1] as number) >= 0xc0
+  return readingOfContent(prefix.subarray(0, isLead ? end - 1 : end), mediaType) === null
 }
 
 /** Fields that hold no data of the service's, and those that do not leave. */

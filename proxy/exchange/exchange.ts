@@ -2,6 +2,7 @@ import { createHash, type Hash } from 'node:crypto'
 import type { IncomingHttpHeaders, IncomingMessage, ServerResponse } from 'node:http'
 import type { Dispatcher } from 'undici'
 import { SignetError } from '#core/error/signet-error.ts'
+import { isReadableType } from '#engine/detect/reading.ts'
 import { mediaTypeOf } from '#core/stamp/subject.ts'
 import type { Judgement } from '#core/policy/join.ts'
 import type { Answer } from '../egress/gather.ts'
@@ -173,7 +174,10 @@ export class Exchange implements Dispatcher.DispatchHandler {
       }
       const length = headers['content-length'] === undefined ? null : Number(headers['content-length'])
       if (!this.#hasContent(answer)) return
-      if (isEndless(mediaType) || (length !== null && length > this.#deps.bufferBytes)) this.#openStream(answer, length)
+      // Where only its content tells whether it is read, a first part of it is held to tell by.
+      const isTooLarge =
+        length !== null && length > this.#deps.bufferBytes && isReadableType(mediaType) !== 'by-content'
+      if (isEndless(mediaType) || isTooLarge) this.#openStream(answer, length)
     })
   }
 
@@ -192,7 +196,8 @@ export class Exchange implements Dispatcher.DispatchHandler {
       }
       if (this.#held > this.#deps.bufferBytes && this.#answer !== null) {
         const chunks = this.#chunks
-        this.#openStream(this.#answer, null)
+        const stated = this.#answer.headers['content-length']
+        this.#openStream(this.#answer, stated === undefined ? null : Number(stated))
         if (this.#settled) return
         this.#chunks = []
         for (const held of chunks) this.#pass(controller, held)
@@ -265,7 +270,9 @@ export class Exchange implements Dispatcher.DispatchHandler {
       (error: unknown) => {
         // Under shadow an answer that cannot be read still passes as it came; it is decided as unread.
         if (this.#context.mode === 'shadow')
-          this.#guard(() => this.#sendShadow(answer, raw, inspectUnread(this.#context.policy, answer.mediaType), null))
+          this.#guard(() =>
+            this.#sendShadow(answer, raw, inspectUnread(this.#context.policy, answer.mediaType, NO_BYTES), null),
+          )
         else this.#fail(error, this.#effect())
       },
     )
@@ -335,7 +342,7 @@ export class Exchange implements Dispatcher.DispatchHandler {
     const { validator } = this.#deps
     const encoded =
       answer.headers['content-encoding'] !== undefined && answer.headers['content-encoding'] !== 'identity'
-    const inspection = inspectUnread(this.#context.policy, answer.mediaType)
+    const inspection = inspectUnread(this.#context.policy, answer.mediaType, Buffer.concat(this.#chunks))
     if (this.#context.mode === 'shadow') {
       validator.observe(this.#context, answer, inspection, length)
       this.#openTransparent(answer)
@@ -542,4 +549,5 @@ export class Exchange implements Dispatcher.DispatchHandler {
   }
 }
 
+const NO_BYTES = Buffer.alloc(0)
 const OVERLOADED = 'The proxy holds as many response bytes as it may; try again shortly'

@@ -187,6 +187,30 @@ describe('personal data and cards, wherever they are', () => {
     expect((await exchange(`${fixture.stack.external}/typed`)).status).toBe(422)
   })
 
+  test.each([
+    { name: 'binary from its start', start: Buffer.from([0, 1, 2, 3]), want: 200 },
+    { name: 'text, as far as it was held', start: Buffer.from('id;who\\n'), want: 422 },
+    {
+      name: 'text that is cut within a character',
+      start: Buffer.from('\u00e9\u20ac\u{1f600}'.repeat(120_000) + 'x'),
+      want: 422,
+    },
+  ])('past the buffer, under a type that says nothing: $name', async ({ start, want }) => {
+    const body = Buffer.concat([start, Buffer.alloc(2_000_000, 0x61)])
+    for (const length of [body.length, null]) {
+      fixture.upstream.answer = (_request, response) => {
+        response.writeHead(200, {
+          'content-type': 'application/octet-stream',
+          ...(length === null ? {} : { 'content-length': length }),
+        })
+        response.end(body)
+      }
+      const answer = await exchange(`${fixture.stack.external}/large`)
+      expect(answer.status).toBe(want)
+      if (want === 200) expect(answer.body.equals(body)).toBe(true)
+    }
+  })
+
   test('a real image passes, and so do an ordinary head and a session cookie', async () => {
     fixture.upstream.answer = (_request, response) =>
       response

@@ -123,7 +123,7 @@ export async function startFakeLedger(options: { tenant?: string; maxBatchItems?
   }
 
   async function handle(request: IncomingMessage, response: ServerResponse): Promise<void> {
-    const path = request.url ?? '/'
+    const path = (request.url ?? '').split('?', 1)[0] ?? ''
     const close = /^\/api\/audit\/sessions\/([0-9a-f-]+)\/close$/.exec(path)
     const stamp = /^\/api\/audit\/(?:stamps\/([^/]+)|requests\/([^/]+)\/stamp)$/.exec(path)
     const kind = stamp !== null ? 'stamps' : close !== null ? 'close' : path.endsWith('/ingest') ? 'ingest' : 'sessions'
