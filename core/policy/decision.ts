@@ -109,8 +109,6 @@ export const RuleDecision = Type.Object({
   regulations: Type.Optional(Type.Array(Type.String({ pattern: '^[A-Z0-9][A-Z0-9_.-]{0,63}$' }), { maxItems: 64 })),
   approval_status: Type.Optional(ApprovalStatus),
   canonicalization: Type.Optional(Type.Enum(CANONICALIZATIONS)),
-  /** What to do with an unverified `_compliance` of the upstream when this rule does not refuse it. */
-  forged_stamp: Type.Optional(Type.Enum(['strip', 'refuse'])),
 })
 export type RuleDecision = Type.Static<typeof RuleDecision>
 

@@ -24,3 +24,10 @@ export function holdsLetter(bytes: Uint8Array, start: number, end: number): bool
   for (let i = start; i < end; i++) if (isLetter(bytes[i]!) || bytes[i]! >= 0x80) return true
   return false
 }
+
+/** FNV-1a, without case: of letters, digits and the like. */
+export function hashLower(bytes: Uint8Array, start: number, end: number): number {
+  let hash = 0x811c9dc5 | 0
+  for (let i = start; i < end; i++) hash = Math.imul(hash ^ (bytes[i]! | 0x20), 0x01000193)
+  return hash
+}

@@ -33,7 +33,7 @@ export function scanDelimited(bytes: Buffer, tally: Tally, text: TextScanner): v
   let column = 0
   let plainName = -1
   let isPerson = false
-  for (let i = 0; i < end;) {
+  for (let i = startOf(bytes); i < end;) {
     const field = i
     // Of the field: how many digits, an `@` counting as enough of them to look.
     let digits = 0
@@ -75,7 +75,7 @@ export function scanDelimited(bytes: Buffer, tally: Tally, text: TextScanner): v
  * detectors know, and the same delimiter in the second.
  */
 export function isTable(bytes: Buffer): boolean {
-  const start = afterEmptyLines(bytes)
+  const start = startOf(bytes)
   const lineEnd = bytes.indexOf(LINE_FEED, start)
   if (lineEnd === -1 || lineEnd - start > MAX_HEADER_BYTES) return false
   const delimiter = delimiterOf(bytes)
@@ -114,7 +114,7 @@ function endOfQuoted(bytes: Buffer, start: number, end: number): number {
 
 /** What the first line that is not empty has most of. */
 function delimiterOf(bytes: Buffer): number {
-  const start = afterEmptyLines(bytes)
+  const start = startOf(bytes)
   let lineEnd = bytes.indexOf(LINE_FEED, start)
   if (lineEnd === -1) lineEnd = Math.min(bytes.length, start + MAX_HEADER_BYTES)
   let best = DELIMITERS[0]!
@@ -127,8 +127,15 @@ function delimiterOf(bytes: Buffer): number {
   return best
 }
 
-function afterEmptyLines(bytes: Buffer): number {
-  let start = 0
-  while (bytes[start] === LINE_FEED || bytes[start] === CARRIAGE_RETURN) start++
+/** After empty lines, and Excel's line `sep=;`. */
+function startOf(bytes: Buffer): number {
+  let start = afterLineEnds(bytes, 0)
+  if (/^sep=[,;\t|]\r?\n/i.test(bytes.toString('latin1', start, start + 7))) start = afterLineEnds(bytes, start + 5)
   return start
+}
+
+function afterLineEnds(bytes: Buffer, start: number): number {
+  let i = start
+  while (bytes[i] === LINE_FEED || bytes[i] === CARRIAGE_RETURN) i++
+  return i
 }

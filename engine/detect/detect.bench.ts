@@ -102,6 +102,14 @@ const hostile: Readonly<Record<string, string>> = {
   entities: '&#64;',
   backslashes: '\\u0040',
   'AB repeated': 'AB 1 ',
+  'digits of another script': '٤',
+  'digits and invisible spaces': '4\u200b',
+  'digits and no-break spaces': '4\u00a0',
+  'groups with slashes': '4111/',
+  'tags in digits': '4<b>',
+  'CDATA without an end': '<![CDATA[',
+  'names of references': '&ab',
+  'percent-encoded addresses': 'a@b.co4%40 ',
 }
 for (const [name, unit] of Object.entries(hostile)) {
   const payload = Buffer.from(unit.repeat(Math.floor(MIB / unit.length)))

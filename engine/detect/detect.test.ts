@@ -37,6 +37,28 @@ describe('payment cards', () => {
     { name: 'two', text: '4111111111111111,5555555555554444', want: 2 },
     { name: 'in Chinese text', text: '卡号4111111111111111。', want: 1 },
     { name: 'at the end of a sentence', text: 'It is 4111111111111111.', want: 1 },
+    { name: 'letters before', text: 'id4111111111111111', want: 1 },
+    { name: 'letters before, in groups', text: 'card4111 1111 1111 1111', want: 1 },
+    { name: 'letters after', text: '4111111111111111x', want: 1 },
+    { name: 'an identifier before', text: 'id_4111111111111111', want: 1 },
+    { name: 'underscores', text: '4111_1111_1111_1111', want: 1 },
+    { name: 'slashes', text: 'x 4111/1111/1111/1111', want: 1 },
+    { name: 'two spaces', text: '4111  1111  1111  1111', want: 1 },
+    { name: 'en dashes', text: '4111–1111–1111–1111', want: 1 },
+    { name: 'thin spaces', text: '4111\u20091111\u20091111\u20091111', want: 1 },
+    { name: 'zero-width spaces', text: '4111\u200b1111\u200b1111\u200b1111', want: 1 },
+    { name: 'soft hyphens between all digits', text: '4111111111111111'.split('').join('\u00ad'), want: 1 },
+    { name: 'full-width digits', text: '４１１１１１１１１１１１１１１１', want: 1 },
+    { name: 'Arabic digits in groups', text: '٤١١١ ١١١١ ١١١١ ١١١١', want: 1 },
+    { name: 'digits of two scripts', text: '4111１１１１11111111', want: 1 },
+    { name: 'Devanagari digits, wrong check digit', text: '४१११११११११११११२', want: 0 },
+    { name: 'more digits of another script than a card has', text: '٤١١١١١١١١١١١١١١١'.repeat(3), want: 0 },
+    { name: 'part of a path', text: '/2024/4111/1111/1111/1111', want: 0 },
+    { name: 'a longer row with slashes', text: '4111/1111/1111/1111/2024', want: 0 },
+    { name: 'a row with two spaces', text: '17  4111  1111  1111  1111', want: 0 },
+    { name: 'a hex literal', text: '0x4111111111111111', want: 0 },
+    { name: 'part of a token', text: 'x9k4111111111111111zq', want: 0 },
+    { name: 'letters before, and a number that few issuers have', text: 'id5018000000000009', want: 0 },
     { name: 'wrong check digit', text: '4111111111111112', want: 0 },
     { name: 'no issuer has this prefix', text: '1111111111111117', want: 0 },
     { name: 'a prefix with a length it does not have', text: '41111111111111111111', want: 0 },
@@ -115,9 +137,13 @@ describe('e-mail', () => {
     { text: 'alice@example.c', want: 0 },
     { text: 'logo@2x.png and logo@1.5x.jpg', want: 0 },
     { text: 'git@github.com:owner/name', want: 0 },
+    { text: 'https://medium.com/@ada.lovelace', want: 0 },
+    { text: 'mailto:alice%40example.com', want: 1 },
+    { text: '100% of %zz %4', want: 0 },
   ])('$text: $want', ({ text, want }) => {
     expect(findings(text, 'text/plain').email ?? 0).toBe(want)
     expect(findings(JSON.stringify({ x: text }), 'application/json').email ?? 0).toBe(want)
+    expect(findings(JSON.stringify({ x: `\n${text}` }), 'application/json').email ?? 0).toBe(want)
     expect(findings(JSON.stringify({ [text]: 1 }), 'application/json').email ?? 0).toBe(want)
   })
 
@@ -279,6 +305,29 @@ describe('names of persons', () => {
     { mediaType: 'text/plain', text: '{"first_name":"ada"}', want: 1 },
     { mediaType: 'text/plain', text: 'type P = { firstName: string }', want: 0 },
     { mediaType: 'text/javascript', text: 'const p={firstName:e.firstName,lastName:"x"}', want: 0 },
+    { mediaType: 'text/javascript', text: 'cb({"first_name":"Ada","last_name":"Lovelace"})', want: 2 },
+    { mediaType: 'application/javascript', text: '/**/ a.b && a.b({"customer":{"name":"Ada"}});', want: 1 },
+    { mediaType: 'text/javascript', text: 'window.state = {"users":[{"name":"Ada"}]};\n', want: 1 },
+    { mediaType: 'text/javascript', text: "go({'first_name': 'Ada', n: 1})", want: 1 },
+    { mediaType: 'text/html', text: '<script type="application/json">{"first_name":"Ada"}</script>', want: 1 },
+    { mediaType: 'application/json', text: '{"a":"{\\"first_name\\":\\"Ada\\"}"}', want: 1 },
+    {
+      mediaType: 'application/json',
+      text: JSON.stringify([JSON.stringify([JSON.stringify({ customer: { name: 'Ada' } })])]),
+      want: 1,
+    },
+    { mediaType: 'application/json', text: JSON.stringify(['{"first_name":"Ada"} …']), want: 1 },
+    { mediaType: 'application/json', text: JSON.stringify(["{'first_name': 'Ada'}"]), want: 1 },
+    { mediaType: 'application/json', text: JSON.stringify(['{"name":"Thing"}', '[12:00] first_name']), want: 0 },
+    { mediaType: 'application/vnd.ms-excel', text: 'sep=;\r\nid;first_name\r\n1;Ada\r\n', want: 1 },
+    { mediaType: 'text/csv', text: 'sep=,\nid,first_name\n1,Ada\n', want: 1 },
+    {
+      mediaType: 'application/octet-stream',
+      text: '{"customer":{"name":"ada"}}\n{"customer":{"name":"ada"}}',
+      want: 2,
+    },
+    { mediaType: 'text/plain', text: '{"customer":{"name":"ada"}}', want: 1 },
+    { mediaType: 'x/y', text: '<?xml version="1.0"?><p><lastName>Lovelace</lastName></p>', want: 1 },
     { mediaType: 'application/x-www-form-urlencoded', text: 'first%5Fname=Ada&name=x&last_name=', want: 2 },
   ])('$mediaType $text: $want', ({ mediaType, text, want }) => {
     expect(findings(text, mediaType).person_name ?? 0).toBe(want)
@@ -336,6 +385,51 @@ describe('what encodings must not hide', () => {
       name: 'a named reference in HTML',
       mediaType: 'text/html',
       text: '<p>alice&commat;example.com',
+      want: { email: 1 },
+    },
+    { name: 'another reference', mediaType: 'text/html', text: '<p>alice@example&period;com', want: { email: 1 } },
+    { name: 'a long reference', mediaType: 'text/html', text: 'alice&#0000000064;example.com', want: { email: 1 } },
+    { name: 'a reference that is none', mediaType: 'text/html', text: 'a&b &#; &#x110000; &#0; alice&#64', want: {} },
+    { name: 'tags in an address', mediaType: 'text/html', text: '<p>alice<b>@</b>example.com', want: { email: 1 } },
+    {
+      name: 'tags in a number',
+      mediaType: 'text/html',
+      text: '4111<i title=">"></i>111111111111',
+      want: { payment_card: 1 },
+    },
+    {
+      name: 'a comment in a number',
+      mediaType: 'text/html',
+      text: '4111 1111<!-- > --> 1111 1111',
+      want: { payment_card: 1 },
+    },
+    { name: 'cells of a table', mediaType: 'text/html', text: '<td>4111</td><td>111111111111</td>', want: {} },
+    {
+      name: 'a CDATA section',
+      mediaType: 'text/xml',
+      text: '<a><![CDATA[alice]]>@example.com</a>',
+      want: { email: 1 },
+    },
+    { name: 'elements of XML', mediaType: 'text/xml', text: '<!--x--><b>4111</b><b>111111111111</b>', want: {} },
+    { name: 'a URL', mediaType: 'text/html', text: '<a href="mailto:alice%40example.com">', want: { email: 1 } },
+    {
+      name: 'an address in a URL in a table',
+      mediaType: 'text/csv',
+      text: 'u\n/x?a=alice%40example.com',
+      want: { email: 1 },
+    },
+    {
+      name: 'digits in a URL',
+      mediaType: 'application/json',
+      text: '["4111%201111%201111%201111"]',
+      want: { payment_card: 1 },
+    },
+    { name: 'a name in a URL', mediaType: 'application/json', text: '{"alice%40example.com":1}', want: { email: 1 } },
+    { name: 'an escape of CSS', mediaType: 'text/css', text: 'a{content:"alice\\40 example.com"}', want: { email: 1 } },
+    {
+      name: 'an escape of JavaScript',
+      mediaType: 'text/javascript',
+      text: 'x="alice\\x40example.com"',
       want: { email: 1 },
     },
     {
@@ -402,10 +496,21 @@ describe('what cannot be read is undecidable', () => {
 
 describe('detectFacts', () => {
   it('does not read what holds no text', () => {
-    const body = Buffer.from('alice@example.com')
-    for (const mediaType of ['image/png', 'application/zip', 'application/pdf']) {
+    const bodies = [
+      { mediaType: 'image/png', body: Buffer.from('89504e470d0a1a0a0000000d49484452', 'hex') },
+      { mediaType: 'application/zip', body: Buffer.from('504b0304140000000800', 'hex') },
+      { mediaType: 'application/pdf', body: Buffer.from('%PDF-1.7\n% alice@example.com\n') },
+      { mediaType: 'application/octet-stream', body: Buffer.from('1f8b0800000000000003', 'hex') },
+      { mediaType: 'application/vnd.ms-excel', body: Buffer.from('d0cf11e0a1b11ae10000', 'hex') },
+      { mediaType: 'x/y', body: Buffer.alloc(0) },
+    ]
+    for (const { mediaType, body } of bodies) {
       const { facts, undecidable } = detectFacts(body, mediaType, new Set<FactName>(['email']))
-      expect({ facts, undecidable }).toEqual({ facts: { email: { applicable: false, count: 0 } }, undecidable: [] })
+      expect({ mediaType, facts, undecidable }).toEqual({
+        mediaType,
+        facts: { email: { applicable: false, count: 0 } },
+        undecidable: [],
+      })
     }
   })
 
@@ -433,8 +538,68 @@ describe('detectFacts', () => {
     const unread = { facts: { email: { applicable: false, count: 0 } }, undecidable: [] }
     expect(of(Buffer.alloc(0))).toEqual(unread)
     expect(of(Buffer.from([0x50, 0x4b, 3, 4, 0]))).toEqual(unread)
-    expect(of(Buffer.from([0x89, 0x50, 0x4e, 0x47]))).toEqual(unread)
+    expect(of(Buffer.from([0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a]))).toEqual(unread)
     expect(of(Buffer.from('\ufeffa@b.io'))).toEqual({ facts: {}, undecidable: ['email'] })
+  })
+
+  it('reads JSON and tables whatever they are called', () => {
+    const body = '{"card":"4111111111111111","customer":{"name":"ada"},"email":"alice@example.com"}'
+    for (const mediaType of [
+      'json',
+      '*/*',
+      'unknown/unknown',
+      'application/unknown',
+      'application/octet-stream',
+      'application/x-json',
+      'application/vnd.ms-excel',
+      'multipart/mixed',
+      'message/http',
+      'application/jsonp',
+      'application/json5',
+      'application/rtf',
+      'image/png',
+      'font/woff',
+      'application/zip',
+      'text/x',
+      '',
+    ]) {
+      expect([mediaType, findings(body, mediaType)]).toEqual([mediaType, { payment_card: 1, person_name: 1, email: 1 }])
+    }
+    expect(findings('--x\r\ncontent-type: application/json\r\n\r\n{"a":"a@b.io"}\r\n--x--', 'multipart/mixed')).toEqual(
+      {
+        email: 1,
+      },
+    )
+  })
+
+  it.each([
+    { name: 'Latin-1', mediaType: 'application/vnd.ms-excel', body: Buffer.from('id;name\n1;Müller', 'latin1') },
+    { name: 'UTF-16', mediaType: 'application/octet-stream', body: Buffer.from('{"x":"a@b.io"}', 'utf16le') },
+    { name: 'UTF-16 with a mark', mediaType: 'x/y', body: Buffer.from('\ufeffa@b.io', 'utf16le') },
+    { name: 'a NUL far within', mediaType: 'x/y', body: Buffer.from(`${'a@b.io '.repeat(200)}\0`) },
+    { name: 'a multipart with a picture', mediaType: 'multipart/mixed', body: Buffer.from('--x\n\n\0\n--x--') },
+  ])('cannot decide on text that it cannot read, of whatever type: $name', ({ mediaType, body }) => {
+    expect(detectFacts(body, mediaType, new Set<FactName>(['email']))).toEqual({ facts: {}, undecidable: ['email'] })
+  })
+
+  it.each([
+    { charset: undefined, text: 'a@b.io', want: true },
+    { charset: 'utf-8', text: 'ü a@b.io', want: true },
+    { charset: 'utf8', text: 'ü', want: true },
+    { charset: 'us-ascii', text: 'a', want: true },
+    { charset: 'iso-8859-1', text: 'a', want: true },
+    { charset: 'windows-1252', text: 'a', want: true },
+    { charset: 'iso-8859-1', text: 'ü', want: false },
+    { charset: 'utf-7', text: 'alice+AEA-example.com', want: false },
+    { charset: 'iso-2022-jp', text: 'a', want: false },
+    { charset: 'utf-16', text: 'a', want: false },
+    { charset: '', text: 'a', want: false },
+  ])('charset $charset, $text: readable $want', ({ charset, text, want }) => {
+    const wanted = new Set<FactName>(['email'])
+    for (const mediaType of ['text/plain', 'application/octet-stream']) {
+      expect(detectFacts(Buffer.from(text), mediaType, wanted, charset).undecidable).toEqual(want ? [] : ['email'])
+    }
+    expect(detectFacts(Buffer.from('89504e470d0a1a0a00', 'hex'), 'image/png', wanted, charset).undecidable).toEqual([])
   })
 
   it('gives only what is wanted', () => {

@@ -1,11 +1,14 @@
-import { DIGIT_0, DOT, HYPHEN, SPACE, isAlphanumeric, isDigit } from './alphabet.ts'
+import { DIGIT_0, DOT, isAlphanumeric, isDigit } from './alphabet.ts'
+import { beginsDigit, foreignDigit, invisibleWidth, separatorAt } from './unicode.ts'
 
 const MAX_DIGITS = 24
-const MAX_GROUPS = 10
+/** Only the French NIR, which begins with a group of one digit, has more than five. */
+export const MOST_GROUPS = 8
+export const MOST_CARD_GROUPS = 5
 
 /**
- * Digits that belong together as written: groups with single, equal separators between them (space, no-break space, `-`, `.`),
- * at most 24 digits in 10 groups. One object is filled again and again, so that numbers cost no allocation.
+ * Digits that belong together as written: groups with equal separators between them (`separatorAt`; what nobody sees
+ * is none), at most 24 digits in `maxGroups` groups, of any script. One object is filled again and again, so that numbers cost no allocation.
  */
 export class DigitGroups {
   /** Values 0–9. */
@@ -13,37 +16,71 @@ export class DigitGroups {
   total = 0
   groups = 0
   separator = 0
+  runSize = 0
   /** Digits up to the end of each group, and where it ends in the bytes. */
-  readonly #upTo = new Int32Array(MAX_GROUPS)
-  readonly #ends = new Int32Array(MAX_GROUPS)
+  readonly #upTo = new Int32Array(MOST_GROUPS)
+  readonly #ends = new Int32Array(MOST_GROUPS)
   #overflow = false
 
   /** Reads the groups that begin at `at`, a digit. */
-  read(bytes: Uint8Array, at: number, end: number): void {
+  read(bytes: Uint8Array, at: number, end: number, maxGroups: number): void {
     this.total = 0
     this.groups = 0
     this.separator = 0
     this.#overflow = false
     let i = at
-    while (this.groups < MAX_GROUPS) {
+    while (this.groups < maxGroups) {
       let total = this.total
-      for (; i < end && isDigit(bytes[i]!); i++) {
+      for (;;) {
+        let value: number
+        if (i < end && isDigit(bytes[i]!)) value = bytes[i++]! - DIGIT_0
+        else if (i >= end || bytes[i]! < 0x80) break
+        else {
+          const foreign = foreignDigit(bytes, i, end)
+          if (foreign === -1) {
+            const width = invisibleWidth(bytes, i, end)
+            // More than one of them ends the number, so that no byte is looked at twice for long.
+            if (width === 0 || !beginsDigit(bytes, i + width, end)) break
+            i += width
+            continue
+          }
+          value = foreign & 15
+          i += foreign >> 4
+        }
         if (total === MAX_DIGITS) {
           this.#overflow = true
           return
         }
-        this.digits[total++] = bytes[i]! - DIGIT_0
+        this.digits[total++] = value
       }
       this.total = total
       this.#upTo[this.groups] = total
       this.#ends[this.groups++] = i
-      const width = separatorWidth(bytes, i, end)
-      if (width === 0 || i + width >= end || !isDigit(bytes[i + width]!)) return
-      const separator = width === 2 ? SPACE : bytes[i]!
+      const found = separatorAt(bytes, i, end)
+      if (found === 0) return
+      const separator = found & 255
       if (this.separator === 0) this.separator = separator
       else if (this.separator !== separator) return
+      i += found >> 8
+    }
+  }
+
+  /** The end of the digits that begin at `at`, up to any separator; their number is in `runSize`. */
+  readRun(bytes: Uint8Array, at: number, end: number): number {
+    let i = at
+    this.runSize = 0
+    while (i < end) {
+      const digit = isDigit(bytes[i]!) ? 16 : foreignDigit(bytes, i, end)
+      if (digit !== -1) {
+        this.runSize++
+        i += digit >> 4
+        continue
+      }
+      const width = invisibleWidth(bytes, i, end)
+      if (width === 0 || !beginsDigit(bytes, i + width, end)) break
       i += width
     }
+    return i
   }
 
   /** Only these digits, written together. */
@@ -66,6 +103,16 @@ export class DigitGroups {
     return this.#upTo[count - 1]!
   }
 
+  /** Where the first `count` groups end, whatever follows. */
+  endsAt(count: number): number {
+    return this.#ends[count - 1]!
+  }
+
+  /** Whether the digits go on after those that were read. */
+  get isCut(): boolean {
+    return this.#overflow
+  }
+
   /** Where the first `count` groups end in the bytes, or -1 where they do not stand by themselves: a letter or a decimal follows. */
   endOf(bytes: Uint8Array, count: number, end: number): number {
     if (this.#overflow && count === this.groups) return -1
@@ -82,11 +129,4 @@ export class DigitGroups {
     for (let i = 0; i < sizes.length; i++) if (this.size(i) !== sizes[i]) return false
     return true
   }
-}
-
-function separatorWidth(bytes: Uint8Array, at: number, end: number): number {
-  if (at >= end) return 0
-  const byte = bytes[at]!
-  if (byte === SPACE || byte === HYPHEN || byte === DOT) return 1
-  return byte === 0xc2 && at + 1 < end && bytes[at + 1] === 0xa0 ? 2 : 0
 }

@@ -1,17 +1,24 @@
 import { holdsLetter, isDigit } from './alphabet.ts'
 import { HASH_SEED, LABEL, NUMBERED, financialField, hashByte, labelOf, labelOfHashed } from './label.ts'
 import { ESCAPED, decodeEscapes, hexAt } from './json-escapes.ts'
+import { isBracket, isTime, literalEnd, skipDigits, skipSpace, type JsonForm } from './json-syntax.ts'
+import { scanLines } from './markup.ts'
+import { decodePercent } from './percent.ts'
 import { MIN_DIGITS, type TextScanner } from './text.ts'
-import type { Tally } from './tally.ts'
+import { Tally } from './tally.ts'
+import { leadsForeign } from './unicode.ts'
 
 /** As deep as `parseStrict` goes; deeper is not read. */
 const MAX_DEPTH = 64
+/** JSON in a string of JSON in a string …: deeper is read as text. */
+const MAX_NESTING = 3
 
 const DIGIT = 1
 const AT = 2
 const QUOTE = 3
 const BACKSLASH = 4
 const CONTROL = 5
+const PERCENT = 6
 /** Of a byte inside a string. */
 const CLASS = new Uint8Array(256)
 for (let byte = 0; byte < 0x20; byte++) CLASS[byte] = CONTROL
@@ -19,41 +26,51 @@ for (let byte = 0x30; byte <= 0x39; byte++) CLASS[byte] = DIGIT
 CLASS[0x40] = AT
 CLASS[0x22] = QUOTE
 CLASS[0x5c] = BACKSLASH
+CLASS[0x25] = PERCENT
+// What may be a digit of another script counts as one.
+for (let byte = 0x80; byte < 256; byte++) if (leadsForeign(byte)) CLASS[byte] = DIGIT
 
 const AT_SIGN = 1 << 24
 const HOLDS_PLAIN_NAME = 1
 const IS_PERSON = 2
 
-/** A body is one value, or values one after another (NDJSON, JSON text sequences). */
-export type JsonForm = 'value' | 'lines'
-
 /**
  * Reads JSON (RFC 8259, to the letter) from its bytes, and finds in one pass over them what strings, numbers and names hold,
- * without building values. One object for one body. The bytes must be valid UTF-8.
+ * without building values. The bytes must be valid UTF-8.
  */
 export class JsonScanner {
-  readonly #bytes: Buffer
+  #bytes: Buffer
   readonly #tally: Tally
   readonly #text: TextScanner
+  readonly #isObject = new Uint8Array(MAX_DEPTH + 1)
+  /** Label of the value to come, by depth; the elements of an array share it. */
+  readonly #labels = new Int32Array(MAX_DEPTH + 1)
+  readonly #people = new Uint8Array(MAX_DEPTH + 1)
+  readonly #nesting: number
+  /** Reads what stands in strings, into a tally of its own until it is known to be JSON. */
+  #inner: { scanner: JsonScanner; tally: Tally } | null = null
   /** Of the string read last: digits in it, and whether it has an escape. An `@` counts as more digits than any string has. */
   #digits = 0
   #escaped = false
+  #percent = false
   #scratch: Buffer | null = null
 
-  constructor(bytes: Buffer, tally: Tally, text: TextScanner) {
+  constructor(bytes: Buffer, tally: Tally, text: TextScanner, nesting = 0) {
     this.#bytes = bytes
     this.#tally = tally
     this.#text = text
+    this.#nesting = nesting
   }
 
-  /** False where the bytes are not JSON of this form; what was found until then counts for nothing. */
-  scan(form: JsonForm): boolean {
+  /** `ofAll` is the label of the whole. False where the bytes are not JSON of this form; what was found until then counts for nothing. */
+  scan(form: JsonForm, ofAll = 0): boolean {
     const bytes = this.#bytes
     const end = bytes.length
-    const isObject = new Uint8Array(MAX_DEPTH + 1)
-    /** Label of the value to come, by depth; the elements of an array share it. */
-    const labels = new Int32Array(MAX_DEPTH + 1)
-    const people = new Uint8Array(MAX_DEPTH + 1)
+    const isObject = this.#isObject
+    const labels = this.#labels
+    const people = this.#people
+    labels[0] = ofAll
+    people[0] = 0
     let depth = 0
     let i = skipSpace(bytes, 0, end, form)
     if (i === end) return form === 'lines'
@@ -64,7 +81,7 @@ export class JsonScanner {
       if (byte === 0x22) {
         const close = this.#stringEnd(i + 1)
         if (close === -1) return false
-        if (this.#digits >= MIN_DIGITS || this.#escaped || label !== 0) {
+        if (this.#digits >= MIN_DIGITS || this.#escaped || label !== 0 || this.#percent || isBracket(bytes[i + 1]!)) {
           if (this.#string(i + 1, close, label)) people[depth]! |= HOLDS_PLAIN_NAME
         }
         i = close + 1
@@ -139,9 +156,11 @@ export class JsonScanner {
     } else {
       close = this.#stringEnd(start)
       if (close === -1) return -1
-      const name = this.#escaped ? this.#decode(start, close) : bytes.subarray(start, close)
-      label = labelOf(name, 0, name.length)
-      this.#text.scan(name, 0, name.length)
+      const name = this.#space(close - start)
+      let length = decodeEscapes(bytes, start, close, name)
+      if (this.#percent) length = decodePercent(name, 0, length, name)
+      label = labelOf(name, 0, length)
+      this.#text.scan(name, 0, length)
     }
     if (label !== 0) {
       if ((label & LABEL.PERSON_DETAIL) !== 0) people[depth]! |= IS_PERSON
@@ -159,15 +178,47 @@ export class JsonScanner {
     let at = start
     let end = close
     if (this.#escaped) {
-      bytes = this.#decode(start, close)
+      const target = this.#space(close - start)
+      end = decodeEscapes(bytes, start, close, target)
+      bytes = target
       at = 0
-      end = bytes.length
     }
-    const isWorthIt = this.#escaped || (this.#digits >= MIN_DIGITS && !isTime(bytes, at, end, this.#digits))
-    if (isWorthIt || (label & NUMBERED) !== 0) this.#text.scan(bytes, at, end, label)
+    if (this.#percent) {
+      // A value in a URL. What is decoded already is decoded where it is.
+      const target = this.#escaped ? bytes : this.#space(close - start)
+      end = decodePercent(bytes, at, end, target)
+      bytes = target
+      at = 0
+    }
+    const isWorthIt =
+      this.#escaped || this.#percent || (this.#digits >= MIN_DIGITS && !isTime(bytes, at, end, this.#digits))
+    if (!(isBracket(bytes[at]!) && at < end && this.#document(bytes, at, end, label))) {
+      if (isWorthIt || (label & NUMBERED) !== 0) this.#text.scan(bytes, at, end, label)
+    }
     if ((label & (LABEL.PERSON_NAME | LABEL.PLAIN_NAME)) === 0 || !holdsLetter(bytes, at, end)) return false
     if ((label & LABEL.PERSON_NAME) === 0) return true
     this.#tally.person_name++
+    return false
+  }
+
+  /** A string that may be JSON, or nearly. True where it is, and all is counted. */
+  #document(bytes: Buffer, at: number, end: number, label: number): boolean {
+    const text = bytes.subarray(at, end)
+    if (!text.includes(0x3a)) return false
+    if (this.#nesting < MAX_NESTING) {
+      if (this.#inner === null) {
+        const tally = new Tally()
+        this.#inner = { scanner: new JsonScanner(text, tally, this.#text.into(tally), this.#nesting + 1), tally }
+      }
+      const { scanner, tally } = this.#inner
+      scanner.#bytes = text
+      tally.clear()
+      if (scanner.scan('lines', label)) {
+        this.#tally.add(tally)
+        return true
+      }
+    }
+    scanLines(text, this.#tally, 'members')
     return false
   }
 
@@ -177,6 +228,7 @@ export class JsonScanner {
     const end = bytes.length
     let digits = 0
     this.#escaped = false
+    this.#percent = false
     for (let i = start; i < end; i++) {
       const kind = CLASS[bytes[i]!]!
       if (kind <= DIGIT) digits += kind
@@ -184,6 +236,7 @@ export class JsonScanner {
         this.#digits = digits
         return i
       } else if (kind === AT) digits += AT_SIGN
+      else if (kind === PERCENT) this.#percent = true
       else if (kind === CONTROL) return -1
       else {
         this.#escaped = true
@@ -197,12 +250,12 @@ export class JsonScanner {
     return -1
   }
 
-  /** The string's content without escapes; it holds until the next call. Lone surrogates become U+FFFD. */
-  #decode(start: number, close: number): Buffer {
-    if (this.#scratch === null || this.#scratch.length < close - start) {
-      this.#scratch = Buffer.allocUnsafe(Math.max(close - start, 1024))
+  /** At least so long; what is in it holds until the next call. Lone surrogates become U+FFFD. */
+  #space(length: number): Buffer {
+    if (this.#scratch === null || this.#scratch.length < length) {
+      this.#scratch = Buffer.allocUnsafe(Math.max(length, 1024))
     }
-    return this.#scratch.subarray(0, decodeEscapes(this.#bytes, start, close, this.#scratch))
+    return this.#scratch
   }
 
   /** The end of the number at `start`, or -1 (RFC 8259 §6). */
@@ -239,46 +292,3 @@ export class JsonScanner {
     return i
   }
 }
-
-/** Whether a string is a time (`2026-01-15T09:30:00.123+02:00`): common, full of digits, and never a finding. */
-function isTime(bytes: Uint8Array, start: number, end: number, digits: number): boolean {
-  const length = end - start
-  return (
-    length >= 19 &&
-    length <= 32 &&
-    digits <= 23 &&
-    bytes[start + 4] === 0x2d &&
-    bytes[start + 7] === 0x2d &&
-    (bytes[start + 10] === 0x54 || bytes[start + 10] === 0x20) &&
-    bytes[start + 13] === 0x3a &&
-    bytes[start + 16] === 0x3a
-  )
-}
-
-function skipDigits(bytes: Uint8Array, start: number): number {
-  let i = start
-  while (i < bytes.length && isDigit(bytes[i]!)) i++
-  return i
-}
-
-/** RS begins each text of a JSON text sequence (RFC 7464). */
-function skipSpace(bytes: Uint8Array, start: number, end: number, form: JsonForm): number {
-  let i = start
-  for (; i < end; i++) {
-    const byte = bytes[i]!
-    if (byte > 0x20) break
-    if (byte !== 0x20 && byte !== 0x0a && byte !== 0x0d && byte !== 0x09 && !(byte === 0x1e && form === 'lines')) break
-  }
-  return i
-}
-
-/** The end of `true`, `false` or `null` at `at`, or -1. */
-function literalEnd(bytes: Uint8Array, at: number): number {
-  for (const literal of LITERALS) {
-    if (bytes[at] !== literal[0]) continue
-    for (let i = 1; i < literal.length; i++) if (bytes[at + i] !== literal[i]) return -1
-    return at + literal.length
-  }
-  return -1
-}
-const LITERALS = ['true', 'false', 'null'].map((literal) => Buffer.from(literal))

@@ -36,49 +36,34 @@ export function scanElements(bytes: Buffer, tally: Tally): void {
 
 /**
  * Labelled fields of plain text: `First name: Ada`, `"lastName":"Lovelace"`, `Total assets: 12`. A name begins with a capital,
- * a quote or another script, so that the types of a program text are none.
+ * a quote or another script, so that the types of a program text are none. `members`: only where both the name and its value are
+ * in quotes, as in the object literals of pages and programs.
  */
-export function scanLines(bytes: Buffer, tally: Tally): void {
+export function scanLines(bytes: Buffer, tally: Tally, form: 'lines' | 'members'): void {
   for (let colon = bytes.indexOf(COLON); colon !== -1; colon = bytes.indexOf(COLON, colon + 1)) {
+    if (form === 'members' && !isQuoteBefore(bytes, colon)) continue
     const label = labelBefore(bytes, 0, colon + 1)
     if (label === 0) continue
     const field = financialField(label)
     if (field > 0) tally.financialFields |= 1 << (field - 1)
-    if ((label & LABEL.PERSON_NAME) !== 0 && beginsName(bytes, colon + 1)) tally.person_name++
+    if ((label & LABEL.PERSON_NAME) !== 0 && beginsName(bytes, colon + 1, form)) tally.person_name++
   }
 }
 
-function beginsName(bytes: Uint8Array, at: number): boolean {
+function isQuoteBefore(bytes: Uint8Array, colon: number): boolean {
+  const byte = bytes[colon - 1] === 0x20 ? bytes[colon - 2] : bytes[colon - 1]
+  return byte === 0x22 || byte === 0x27
+}
+
+function beginsName(bytes: Uint8Array, at: number, form: 'lines' | 'members'): boolean {
   let i = at
   let isQuoted = false
   for (; i < at + 4 && i < bytes.length; i++) {
     const byte = bytes[i]!
     if (byte === 0x22 || byte === 0x27) isQuoted = true
-    else if (byte !== 0x20 && byte !== 0x09) break
+    else if (byte !== 0x20 && byte !== 0x09 && byte !== 0x5c) break
   }
   const byte = bytes[i] ?? 0
+  if (form === 'members' && !isQuoted) return false
   return byte >= 0x80 || (byte >= 0x41 && byte <= 0x5a) || (isQuoted && isLetter(byte))
-}
-
-const ENTITY = /&(?:#(\d{1,7})|#[xX]([0-9a-fA-F]{1,6})|(commat|nbsp|period|plus|hyphen|lpar|rpar|num));?/g
-const NAMED: Readonly<Record<string, string>> = {
-  commat: '@',
-  nbsp: ' ',
-  period: '.',
-  plus: '+',
-  hyphen: '-',
-  lpar: '(',
-  rpar: ')',
-  num: '#',
-}
-
-/** Text with the character references decoded that could hide a finding (HTML §13.5); the same buffer where there are none. */
-export function decodeReferences(bytes: Buffer): Buffer {
-  if (!bytes.includes('&#') && !bytes.includes('&commat') && !bytes.includes('&nbsp')) return bytes
-  const text = bytes.toString('utf8').replaceAll(ENTITY, (whole, decimal?: string, hex?: string, name?: string) => {
-    if (name !== undefined) return NAMED[name]!
-    const code = decimal === undefined ? Number.parseInt(hex!, 16) : Number(decimal)
-    return code > 0 && code <= 0x10ffff && (code < 0xd800 || code > 0xdfff) ? String.fromCodePoint(code) : whole
-  })
-  return Buffer.from(text, 'utf8')
 }

@@ -16,6 +16,17 @@ export class Tally {
   /** One bit for each distinct field of a financial statement. */
   financialFields = 0
 
+  clear(): void {
+    for (const name of COUNTED) this[name] = 0
+    this.financialFields = 0
+  }
+
+  /** Findings of a part of the body. */
+  add(part: Tally): void {
+    for (const name of COUNTED) this[name] += part[name]
+    this.financialFields |= part.financialFields
+  }
+
   /** Takes over what another reading of the same body found more of. */
   join(other: Tally): void {
     for (const name of COUNTED) this[name] = Math.max(this[name], other[name])

@@ -1,12 +1,15 @@
 import { DOT, isAlphanumeric, isDigit, isLetter } from './alphabet.ts'
-import { DigitGroups } from './digits.ts'
+import { isStandardGrouping, touchesWords } from './card-shape.ts'
+import { DigitGroups, MOST_CARD_GROUPS, MOST_GROUPS } from './digits.ts'
+import { endOfRun, endOfSingles, isBracketed, isGrouped, isRow } from './digit-run.ts'
 import { isEmail, type EmailContext } from './email.ts'
 import { endOfIban } from './iban.ts'
 import { LABEL, NUMBERED, labelOf } from './label.ts'
 import { checksummedGroups, endOfDni, endOfNino, ssnGroups } from './national-id.ts'
-import { isPaymentCard } from './payment-card.ts'
+import { isCommonCard, isPaymentCard } from './payment-card.ts'
 import { endOfInternational, endOfLabelled, isPhoneValue } from './phone.ts'
 import type { Tally } from './tally.ts'
+import { foreignDigit, leadsForeign } from './unicode.ts'
 
 /** No finding but an e-mail address has fewer digits. */
 export const MIN_DIGITS = 7
@@ -14,13 +17,15 @@ export const MIN_DIGITS = 7
 const PLAIN = 0
 const DIGIT = 1
 const AT = 2
+const FOREIGN = 3
 const TRIGGER = new Uint8Array(256)
+for (let byte = 0x80; byte < 256; byte++) if (leadsForeign(byte)) TRIGGER[byte] = FOREIGN
 for (let byte = 0x30; byte <= 0x39; byte++) TRIGGER[byte] = DIGIT
 TRIGGER[0x40] = AT
 
-/** What stands between a label and its value in text: space, tab, `:`, `=`, `#`, `.`, `>`, quotes, `(`. */
+/** What stands between a label and its value in text: space, tab, `:`, `=`, `#`, `.`, `>`, quotes (with a backslash, too), `(`. */
 const AFTER_LABEL = new Uint8Array(256)
-for (const byte of Buffer.from(' \t:=#.>"\'(')) AFTER_LABEL[byte] = 1
+for (const byte of Buffer.from(' \t:=#.>"\'(\\')) AFTER_LABEL[byte] = 1
 const MAX_LABEL_DISTANCE = 8
 const MAX_LABEL_WORDS = 3
 const MAX_LABEL_LENGTH = 32
@@ -32,11 +37,18 @@ const MAX_LABEL_LENGTH = 32
 export class TextScanner {
   readonly #tally: Tally
   readonly #emails: EmailContext
+  readonly #isHeader: boolean
   readonly #groups = new DigitGroups()
 
   constructor(tally: Tally, emails: EmailContext) {
     this.#tally = tally
     this.#emails = emails
+    this.#isHeader = emails === 'header'
+  }
+
+  /** One that counts elsewhere. */
+  into(tally: Tally): TextScanner {
+    return new TextScanner(tally, this.#emails)
   }
 
   /** Scans `bytes[start, end)`; nothing outside of it is looked at. `label` is that of the whole span, or 0. */
@@ -50,6 +62,7 @@ export class TextScanner {
       const trigger = TRIGGER[bytes[i]!]!
       if (trigger === PLAIN) i++
       else if (trigger === DIGIT) i = this.#number(bytes, start, i, end, phones, label)
+      else if (trigger === FOREIGN) i = foreignDigit(bytes, i, end) === -1 ? i + 1 : this.#foreign(bytes, start, i, end)
       else {
         if (isEmail(bytes, start, i, end, this.#emails)) this.#tally.email++
         i++
@@ -101,8 +114,16 @@ export class TextScanner {
       if (after !== -1) return this.#found('phone', after)
     }
     if (run - at < 6 && before !== 0x28 && !isGrouped(bytes, run, end)) return run
+    if (run < end && bytes[run]! >= 0x80 && this.#groups.readRun(bytes, at, end) > run) {
+      return this.#foreign(bytes, start, at, end)
+    }
+    // After a letter a national insurance number may go on in twos.
+    const isWordBefore = before === 0x20 && at - 2 >= start && isLetter(bytes[at - 2]!)
+    if (run - at < 4 && before !== 0x28 && label === 0 && !isWordBefore && isRow(bytes, at, run, end)) {
+      if (labelBefore(bytes, start, at) === 0) return run - at === 1 ? endOfSingles(bytes, at, end) : run
+    }
     const groups = this.#groups
-    groups.read(bytes, at, end)
+    groups.read(bytes, at, end, run - at === 1 ? MOST_GROUPS : MOST_CARD_GROUPS)
     if (groups.total >= MIN_DIGITS) {
       const after = this.#grouped(bytes, start, at, end, phones, label)
       if (after !== -1) return after
@@ -118,15 +139,15 @@ export class TextScanner {
 
   #grouped(bytes: Buffer, start: number, at: number, end: number, phones: boolean, label: number): number {
     const groups = this.#groups
-    const card = this.#endOfCard(bytes, end)
+    const card = this.#endOfCard(bytes, start, at, end)
     if (card !== -1) return this.#found('payment_card', card)
-    const national = endOfGroups(groups, bytes, checksummedGroups(groups), end)
-    if (national !== -1) return this.#found('national_id', national)
-    if (groups.size(0) === 8) {
-      const dni = endOfDni(bytes, at, end, null)
+    const said = label | labelBefore(bytes, start, at)
+    if (!this.#isHeader || (said & LABEL.NATIONAL_ID) !== 0) {
+      const national = endOfGroups(groups, bytes, checksummedGroups(groups), end)
+      if (national !== -1) return this.#found('national_id', national)
+      const dni = groups.size(0) === 8 ? endOfDni(bytes, at, end, null) : -1
       if (dni !== -1) return this.#found('national_id', dni)
     }
-    const said = label | labelBefore(bytes, start, at)
     if ((said & (LABEL.SSN | LABEL.NATIONAL_ID)) !== 0) {
       const ssn = endOfGroups(groups, bytes, ssnGroups(groups), end)
       if (ssn !== -1) return this.#found('national_id', ssn)
@@ -140,8 +161,19 @@ export class TextScanner {
     return northAmerican === -1 ? -1 : this.#found('phone', northAmerican)
   }
 
+  /** Digits of another script, or with something invisible between them: only cards are sought among these. */
+  #foreign(bytes: Buffer, start: number, at: number, end: number): number {
+    const groups = this.#groups
+    const run = groups.readRun(bytes, at, end)
+    const size = groups.runSize
+    if (size > 19 || (size < 13 && size !== 4 && size !== 6)) return run
+    groups.read(bytes, at, end, MOST_CARD_GROUPS)
+    const card = groups.total < 13 ? -1 : this.#endOfCard(bytes, start, at, end)
+    return card === -1 ? run : this.#found('payment_card', card)
+  }
+
   /** The longest card number that begins with the first group. */
-  #endOfCard(bytes: Uint8Array, end: number): number {
+  #endOfCard(bytes: Uint8Array, start: number, at: number, end: number): number {
     const groups = this.#groups
     // Cards are written in groups of four, or four and six, or all together.
     const first = groups.size(0)
@@ -152,8 +184,14 @@ export class TextScanner {
       if (length < 13) return -1
       // Shorter groups than three in the middle are a row of numbers.
       if (count > 2 && groups.size(count - 2) < 3) continue
+      if (!isStandardGrouping(groups, count, bytes, start, at)) continue
+      const isCard = this.#isHeader ? isCommonCard : isPaymentCard
       const after = groups.endOf(bytes, count, end)
-      if (after !== -1 && isPaymentCard(groups.digits, length)) return after
+      if (after !== -1) {
+        if (isCard(groups.digits, length)) return after
+      } else if (!this.#isHeader && !(groups.isCut && count === groups.groups) && isCommonCard(groups.digits, length)) {
+        if (touchesWords(bytes, start, at, groups.endsAt(count), end)) return groups.endsAt(count)
+      }
     }
     return -1
   }
@@ -162,7 +200,7 @@ export class TextScanner {
   #afterLetter(bytes: Buffer, start: number, at: number, end: number, label: number): number {
     const iban = endOfIban(bytes, start, at, end)
     if (iban !== -1) return this.#found('iban', iban)
-    const standsAlone = at - 2 < start || !isAlphanumeric(bytes[at - 2]!)
+    const standsAlone = !this.#isHeader && (at - 2 < start || !isAlphanumeric(bytes[at - 2]!))
     const letter = bytes[at - 1]! | 0x20
     if (standsAlone && letter >= 0x78 && letter <= 0x7a) {
       const nie = endOfDni(bytes, at, end, letter - 0x78)
@@ -172,7 +210,14 @@ export class TextScanner {
       const nino = this.#endOfLabelledNino(bytes, start, at - 2, end)
       if (nino !== -1) return this.#found('national_id', nino)
     }
-    return endOfRun(bytes, at, end)
+    const run = endOfRun(bytes, at, end)
+    if (this.#isHeader || run - at < 4) return run
+    if (run - at < 13 && !((run - at === 4 || run - at === 6) && isGrouped(bytes, run, end))) return run
+    const groups = this.#groups
+    groups.read(bytes, at, end, MOST_CARD_GROUPS)
+    if (groups.total < 14 || !touchesWords(bytes, start, at, at, end)) return run
+    const card = this.#endOfCard(bytes, start, at, end)
+    return card === -1 || !isCommonCard(groups.digits, groups.total) ? run : this.#found('payment_card', card)
   }
 
   #endOfLabelledNino(bytes: Buffer, start: number, at: number, end: number): number {
@@ -185,25 +230,6 @@ export class TextScanner {
     this.#tally[name]++
     return after
   }
-}
-
-/** Whether more digits may follow the run that ended at `at`. */
-function isGrouped(bytes: Uint8Array, at: number, end: number): boolean {
-  if (at + 1 >= end || isLetter(bytes[at]!)) return false
-  return isDigit(bytes[at + 1]!) || (bytes[at] === 0xc2 && bytes[at + 1] === 0xa0)
-}
-
-/** Whether `)`, `/` or ` (` follows: area codes are written so (`(030) 12…`, `030/12…`, `1 (415) …`), other numbers seldom. */
-function isBracketed(bytes: Uint8Array, at: number, end: number): boolean {
-  if (at + 1 >= end) return false
-  const byte = bytes[at]!
-  return byte === 0x29 || byte === 0x2f || (byte === 0x20 && (bytes[at + 1] === 0x28 || bytes[at + 1] === 0x2f))
-}
-
-function endOfRun(bytes: Uint8Array, at: number, end: number): number {
-  let i = at + 1
-  while (i < end && isDigit(bytes[i]!)) i++
-  return i
 }
 
 function endOfGroups(groups: DigitGroups, bytes: Uint8Array, count: number, end: number): number {

@@ -17,7 +17,6 @@ package forged_stamp
 decision := {
 	"evaluated": true,
 	"violations": violations,
-	"forged_stamp": "refuse",
 }
 
 violations := [] if input.response.upstream_stamp in {"none", "verified"}
