@@ -59,7 +59,11 @@ describe('readLine', () => {
     { name: 'trace id of zeros', bytes: item({}, { trace_id: '0'.repeat(32) }), wantCode: 'AUDIT_EVENT_INVALID' },
     { name: 'negative latency', bytes: item({}, { latency_ms: -1 }), wantCode: 'AUDIT_EVENT_INVALID' },
     { name: 'a reserved type', bytes: item({}, { event_type: 'audit.refused' }), wantCode: 'EVENT_TYPE_RESERVED' },
-    { name: 'a type that looks like one', bytes: item({}, { event_type: ' Audit.Purge' }), wantCode: 'EVENT_TYPE_RESERVED' },
+    {
+      name: 'a type that looks like one',
+      bytes: item({}, { event_type: ' Audit.Purge' }),
+      wantCode: 'EVENT_TYPE_RESERVED',
+    },
     { name: 'a correction', bytes: item({}, { event_type: 'audit.correction' }), wantCode: undefined },
     {
       name: 'too long',

@@ -1,4 +1,4 @@
-import { isValidAt, type ActiveStampKey, type KeyIndex } from '#core/keyring/keyring.ts'
+import type { ActiveStampKey, KeyIndex } from '#core/keyring/keyring.ts'
 import { SignetError } from '#core/error/signet-error.ts'
 
 /** The keys in force; replaced as a whole when the keyring file changes. */
@@ -6,6 +6,7 @@ export class StampKeys {
   #index: KeyIndex
   #active: ActiveStampKey | null = null
   #checkedAtMs = -Infinity
+  #activeUntilMs = -Infinity
   readonly #producerId: string
   readonly #tenant: string
 
@@ -43,12 +44,17 @@ export class StampKeys {
   /** Looked up once a second, and at once where the key that signed until now may not sign any more. */
   #find(nowMs: number): ActiveStampKey | null {
     const isFresh = nowMs - this.#checkedAtMs < 1_000 && nowMs >= this.#checkedAtMs
-    if (isFresh && this.#active !== null && isValidAt(this.#active, new Date(nowMs).toISOString())) return this.#active
-    if (!isFresh || this.#active !== null) {
+    if (!isFresh || (this.#active !== null && nowMs >= this.#activeUntilMs)) {
       this.#active =
         this.#index.activeStampKey({ producerId: this.#producerId, tenant: this.#tenant, at: new Date(nowMs) }) ?? null
       this.#checkedAtMs = nowMs
+      this.#activeUntilMs = endOf(this.#active)
     }
     return this.#active
   }
+}
+
+function endOf(key: ActiveStampKey | null): number {
+  if (key === null) return -Infinity
+  return Math.min(Date.parse(key.notAfter), key.revokedAt === null ? Infinity : Date.parse(key.revokedAt))
 }

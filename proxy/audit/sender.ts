@@ -29,7 +29,10 @@ export type SenderOptions = {
   session: { id: string; startedAt: Date; software: string }
   /** 1 to 1000. Default 500. */
   batchItems?: number
-  /** How long a first waiting event waits for company, so that a quiet proxy does not send one by one. Default 20 ms. */
+  /**
+   * How long waiting events wait for company. A batch costs some file operations and a signature to check, whatever its size: sent as
+   * fast as it can be, each would be small and the proxy busy with them. Default 50 ms.
+   */
   lingerMs?: number
   backoff?: { baseMs: number; maxMs: number }
   random: () => number
@@ -105,6 +108,7 @@ export class Sender {
     const { spool, session } = this.#options
     const head = spool.head()
     if (head?.pending === true) {
+      if (head.current) await this.#linger()
       await this.#sendNext(head)
     } else if (head !== null && !head.current) {
       await this.#closeSession(head, false)
@@ -113,13 +117,12 @@ export class Sender {
       this.#drained = await this.#closeSession(own, true)
     } else {
       await spool.appended()
-      await this.#linger()
     }
   }
 
   /** Waits for company unless a batch is full already or the end is near. */
   async #linger(): Promise<void> {
-    const { spool, batchItems = 500, lingerMs = 20 } = this.#options
+    const { spool, batchItems = 500, lingerMs = 50 } = this.#options
     if (this.#finishing || lingerMs === 0 || spool.pendingEvents >= batchItems) return
     await sleep(lingerMs, undefined, { signal: this.#abort.signal }).catch(() => undefined)
   }
