@@ -28,7 +28,7 @@ export const ProxyEnvironment = Type.Object({
     default: 'default',
     minLength: 1,
     maxLength: 63,
-    description: 'Namespace of the workload; decides which namespace rules apply',
+    description: 'Namespace of the workload, as rules see it (`input.workload.namespace`)',
   }),
   SIGNET_REGION: Type.Optional(
     Type.String({ minLength: 1, maxLength: 128, description: 'Region that the workload runs in' }),

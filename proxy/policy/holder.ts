@@ -1,6 +1,5 @@
 import { createHash } from 'node:crypto'
 import type { Logger } from 'pino'
-import { SignetError } from '#core/error/signet-error.ts'
 import type { RuleMode } from '#core/policy/manifest.ts'
 import type { Evaluator } from '#engine/evaluate/evaluator.ts'
 import { parsePolicyData, type PolicyData } from './data.ts'
@@ -28,10 +27,6 @@ export class PolicyHolder {
     return this.#policy
   }
 
-  get dataDigest(): string {
-    return this.#dataDigest
-  }
-
   useEvaluator(evaluator: Evaluator): void {
     // The previous one is not closed: exchanges that await their upstream still judge with it. The last of them lets go of it.
     this.#evaluator = evaluator
@@ -46,13 +41,6 @@ export class PolicyHolder {
     this.#dataDigest = digest
     this.#rebuild()
     this.#log.info({ event: 'policy_data_loaded', digest }, 'policy data in force')
-  }
-
-  require(): Policy {
-    if (this.#policy === null) {
-      throw new SignetError('PROXY_NOT_READY', 'No policy bundle is loaded yet, so nothing may leave')
-    }
-    return this.#policy
   }
 
   #rebuild(): void {
