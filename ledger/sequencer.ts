@@ -173,16 +173,18 @@ function conclude(tenant: string, plan: Plan, rows: readonly ChainRow[], head: H
   const rowOf = new Map(plan.records.map((record, index) => [record, rows[index]]))
   const last = rows.at(-1) ?? head
   const checkpoint: Checkpoint = {
-    tenant,
-    seq: last.seq,
     hash: last.hash.toString('hex'),
+    seq: last.seq,
+    tenant,
     timestamp_utc: at.toISOString(),
   }
   return plan.batches.map((batch: PlannedBatch) => ({
     acks: batch.acks.map(({ at: place, ...ack }) => {
       const row = 'seq' in place ? place : rowOf.get(place)
       if (row === undefined) throw new SignetError('INTERNAL', `event ${ack.event_id} was planned and not chained`)
-      return { ...ack, commitment: row.commitment.toString('hex'), seq: row.seq }
+      // In canonical order, which spares signer and verifier the sorting.
+      const { event_id, received_digest, spool_seq } = ack
+      return { commitment: row.commitment.toString('hex'), event_id, received_digest, seq: row.seq, spool_seq }
     }),
     refused: batch.refused,
     checkpoint,

@@ -126,7 +126,7 @@ function signedAck(deps: IngestDeps, tenant: string, outcome: BatchOutcome) {
   const { acks, refused, checkpoint } = outcome
   // Valid at the checkpoint's time: that is what a verifier asks.
   const key = deps.keys.ackKey(new Date(checkpoint.timestamp_utc))
-  return signAck({ version: WIRE_VERSION, tenant, acks, refused, checkpoint, key_id: key.keyId }, key)
+  return signAck({ acks, checkpoint, key_id: key.keyId, refused, tenant, version: WIRE_VERSION }, key)
 }
 
 function bodyOf(request: FastifyRequest): Buffer {

@@ -93,6 +93,7 @@ const NOT_SEARCHED = new Set([
 
 /** Adds what the header fields hold that leave with the content (a redirect's target, a file name, a cookie) to its facts. */
 export function withHeaderFacts(inspection: Inspection, headers: IncomingHttpHeaders, policy: Policy): Inspection {
+  if (policy.wantedFacts.size === 0) return inspection
   const values: string[] = []
   for (const name in headers) {
     const value = headers[name]

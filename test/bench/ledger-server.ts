@@ -21,7 +21,7 @@ let head = 0
 
 function checkpoint(): Checkpoint {
   const hash = head === 0 ? '0'.repeat(64) : digestText(String(head)).slice('sha256:'.length)
-  return { tenant, seq: head, hash, timestamp_utc: new Date().toISOString() }
+  return { hash, seq: head, tenant, timestamp_utc: new Date().toISOString() }
 }
 
 function take(line: Buffer): Ack {
@@ -39,12 +39,13 @@ function take(line: Buffer): Ack {
   }
   const received_digest = digestText(line)
   head += 1
+  // In the order in which the ledger has them.
   return {
-    event_id: line.toString('latin1', idAt, idAt + 36),
-    spool_seq: spoolSeq,
-    received_digest,
     commitment: received_digest.slice('sha256:'.length),
+    event_id: line.toString('latin1', idAt, idAt + 36),
+    received_digest,
     seq: head,
+    spool_seq: spoolSeq,
   }
 }
 
@@ -55,7 +56,7 @@ function ingest(body: Buffer): unknown {
     acks.push(take(body.subarray(start, end)))
     start = end + 1
   }
-  return signAck({ version: 1, tenant, acks, refused: [], checkpoint: checkpoint(), key_id: key!.keyId }, key!)
+  return signAck({ acks, checkpoint: checkpoint(), key_id: key!.keyId, refused: [], tenant, version: 1 }, key!)
 }
 
 function answer(request: IncomingMessage, body: Buffer): unknown {
