@@ -161,6 +161,7 @@ export async function startProxy(
         // A stamp of ours, or of whoever else's key the keyring holds, within this tenant.
         checkStamp: (stampBytes, payload) =>
           verifyStamp({ stampBytes, payload, keyring: keys.index, expected: { tenant: config.SIGNET_TENANT } }),
+        nowMs,
         synced: config.SIGNET_AUDIT === 'strict' ? () => journal.synced() : null,
       },
       stamps,

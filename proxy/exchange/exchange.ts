@@ -39,6 +39,7 @@ export type ExchangeDeps = {
   readonly headersTimeoutMs: number
   readonly bodyTimeoutMs: number
   readonly checkStamp: StampCheck
+  readonly nowMs: () => number
   /** Resolves when all events appended so far are on disk; null unless audit is strict. */
   readonly synced: (() => Promise<void>) | null
 }
@@ -161,7 +162,7 @@ export class Exchange implements Dispatcher.DispatchHandler {
     this.#guard(() => {
       const headers = this.#context.mode === 'enforce' ? singleFields(received) : received
       const mediaType = mediaTypeOf(headers['content-type'])
-      const answer: Answer = { status, mediaType, headers, lineage: declaredLineage(headers, Date.now()) }
+      const answer: Answer = { status, mediaType, headers, lineage: declaredLineage(headers, this.#deps.nowMs()) }
       this.#answer = answer
       if (status > 599)
         throw new SignetError(

@@ -250,5 +250,8 @@ test.each([
     if (answer !== undefined) response.writeHead(999, 'Odd').end('x')
     else response.writeHead(200, { 'content-type': 'application/json', ...header }).end('{"a":1}')
   }
-  expect((await exchange(`${fixture.stack.external}/fault`)).status).toBe(want)
+  const given = await exchange(`${fixture.stack.external}/fault`)
+  expect(given.status).toBe(want)
+  // A refusal repeats no header of the answer that it takes the place of.
+  expect(given.body.toString()).not.toContain('restricted ?')
 })
