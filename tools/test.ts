@@ -35,7 +35,7 @@ async function runChecks(wanted: ReadonlySet<Check>): Promise<CheckResult[]> {
     : Promise.resolve(null)
   const withOpa = dependentsOf(
     'tools/opa/build.ts',
-    ['{core,engine,runtime,proxy,ledger,cli,tools,policies}/**/*.test.ts'],
+    ['{core,engine,runtime,proxy,ledger,operator,cli,tools,policies}/**/*.test.ts'],
     ROOT,
   )
 
