@@ -17,6 +17,9 @@ export const ERROR_CODES = {
   KEYRING_INVALID: { status: 400, title: 'Not a valid keyring' },
   AUDIT_EVENT_INVALID: { status: 400, title: 'Not a valid audit event' },
   CHAIN_BROKEN: { status: 409, title: 'The hash chain does not verify' },
+  TREE_PROOF_INVALID: { status: 409, title: 'The proof does not hold in this tree' },
+  NOTE_INVALID: { status: 400, title: 'Not a signed note' },
+  NOTE_UNTRUSTED: { status: 403, title: 'The note is not signed by a known key' },
   // engine
   RULE_INVALID: { status: 400, title: 'Rules do not compile' },
   BUNDLE_INVALID: { status: 400, title: 'Not a valid rule bundle' },
@@ -26,6 +29,9 @@ export const ERROR_CODES = {
   BUNDLE_EXPIRED: { status: 409, title: 'Rule bundle is not valid at this time' },
   BUNDLE_UNAVAILABLE: { status: 503, title: 'Rule bundle cannot be fetched' },
   OPA_UNAVAILABLE: { status: 503, title: 'OPA is not available' },
+  // injection
+  POD_INVALID: { status: 400, title: 'Not a pod that can be injected' },
+  REDIRECT_FAILED: { status: 500, title: 'The packet filter of the pod cannot be set' },
   // runtime
   CONFIG_INVALID: { status: 500, title: 'Configuration is invalid' },
   INTERNAL: { status: 500, title: 'Internal error' },
@@ -35,7 +41,9 @@ export const ERROR_CODES = {
   PAYLOAD_TOO_LARGE: { status: 413, title: 'Request body is too large' },
   UNAUTHENTICATED: { status: 401, title: 'Authentication required' },
   FORBIDDEN: { status: 403, title: 'Not permitted' },
+  IDENTITY_UNAVAILABLE: { status: 503, title: 'Identities cannot be checked at the moment' },
   PORT_IN_USE: { status: 500, title: 'Port is already in use' },
+  TLS_INVALID: { status: 500, title: 'Certificate and key cannot be used' },
   // proxy
   REQUEST_HEAD_TOO_LARGE: { status: 431, title: 'Request head is too large' },
   REQUEST_TIMEOUT: { status: 408, title: 'The request did not arrive in time' },
@@ -61,8 +69,13 @@ export const ERROR_CODES = {
   SESSION_UNKNOWN: { status: 404, title: 'No such session' },
   EVENT_STAMP_MISMATCH: { status: 400, title: 'The stamp does not belong to this event' },
   LEDGER_KEY_UNAVAILABLE: { status: 503, title: 'The ledger has no key that is valid now' },
+  IDENTITY_PROOF_INVALID: { status: 403, title: 'The proof of possession does not hold' },
+  IDENTITY_REPLAYED: { status: 409, title: 'This request for an identity was used before' },
   LEDGER_BUSY: { status: 503, title: 'The ledger is busy' },
   DATABASE_UNAVAILABLE: { status: 503, title: 'The database is unavailable' },
+  // operator
+  KUBERNETES_UNAVAILABLE: { status: 503, title: 'The Kubernetes API cannot be reached' },
+  KUBERNETES_REFUSED: { status: 502, title: 'The Kubernetes API refuses the request' },
   // embedded PostgreSQL
   POSTGRES_START_FAILED: { status: 500, title: 'Embedded PostgreSQL did not start' },
 } as const satisfies Record<string, { readonly status: number; readonly title: string }>
