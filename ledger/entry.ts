@@ -1,5 +1,5 @@
 import type { AuditEvent } from '#core/audit/event.ts'
-import type { Ack, Checkpoint, Refusal, SessionClose } from '#core/audit/wire.ts'
+import type { Ack, Checkpoint, LogAck, Refusal, SessionClose } from '#core/audit/wire.ts'
 import type { ErrorCode } from '#core/error/codes.ts'
 
 /** Who is writing, as authenticated. */
@@ -17,6 +17,30 @@ export type EventEntry = {
   readonly spoolSeq: number
   readonly event: AuditEvent
   readonly stamp: CarriedStamp | undefined
+}
+
+/** One event that came by itself: in no session, so at no position of one. */
+export type LogEntry = {
+  readonly kind: 'log'
+  readonly receivedDigest: Buffer
+  readonly event: AuditEvent
+  readonly stamp: CarriedStamp | undefined
+}
+
+/** Keys and a certificate that are about to be handed out. */
+export type IssueEntry = {
+  readonly kind: 'issue'
+  /** What was proved; the same proof is recorded once. */
+  readonly proofDigest: Buffer
+  readonly keyId: string
+  readonly certificate: { readonly serial: string; readonly sha256: string; readonly notAfter: Date }
+  /** SHA-256 of the SPKI DER. */
+  readonly publicKeyDigest: Buffer
+  readonly workload: {
+    readonly namespace: string
+    readonly serviceAccount: string
+    readonly pod: { readonly name: string; readonly uid: string }
+  }
 }
 
 /** A line that never will be. Where it could be read that far, it says which position of which session it takes up. */
@@ -41,14 +65,15 @@ export type CloseEntry = { readonly kind: 'close'; readonly session: string } & 
   'clean' | 'last_spool_seq'
 >
 
-export type Entry = EventEntry | RefusedEntry | OpenEntry | CloseEntry
+export type Entry = EventEntry | LogEntry | IssueEntry | RefusedEntry | OpenEntry | CloseEntry
 
 /** What a producer sent in one call; recorded, or not, in one transaction. */
 export type Batch = { readonly producer: Producer; readonly entries: readonly Entry[] }
 
-/** What became of it. `spoolHeads`: the highest position known of each session it touched. */
+/** What became of it. `logged`: the events that came by themselves. `spoolHeads`: the highest position known of each session it touched. */
 export type BatchOutcome = {
   readonly acks: Ack[]
+  readonly logged: LogAck['ack'][]
   readonly refused: Refusal[]
   readonly checkpoint: Checkpoint
   readonly spoolHeads: ReadonlyMap<string, number>

@@ -1,10 +1,23 @@
-import { createHmac } from 'node:crypto'
+import { createHmac, type KeyObject } from 'node:crypto'
 import { pae } from '#core/crypto/pae.ts'
 import { SignetError } from '#core/error/signet-error.ts'
-import { indexKeyring, parseKeyring, type ActiveAckKey, type ActiveChainKey } from '#core/keyring/keyring.ts'
+import {
+  indexKeyring,
+  parseKeyring,
+  type ActiveAckKey,
+  type ActiveChainKey,
+  type ActiveStampKey,
+  type ActiveStampRoot,
+  type ActiveWorkloadCa,
+  type Keyring,
+} from '#core/keyring/keyring.ts'
+import type { AckKey } from '#core/keyring/schema.ts'
 
 /** A keyed hash (HMAC-SHA256) that names something without showing it; `use` keeps one kind of name from being another's. */
 export type Mark = (use: 'trace' | 'received' | 'event' | 'ledger-trace', ...parts: string[]) => Buffer
+
+/** Certificates, and the use of stamp keys, are issued for this long at most. */
+export const ISSUED_LIFETIME_MS = 24 * 60 * 60 * 1_000
 
 export type LedgerKeys = {
   readonly mark: Mark
@@ -13,7 +26,15 @@ export type LedgerKeys = {
   /** @throws SignetError LEDGER_KEY_UNAVAILABLE when none is valid at that time */
   activeChainKey(at: Date): ActiveChainKey
   /** @throws SignetError LEDGER_KEY_UNAVAILABLE when none is valid at that time */
-  ackKey(at: Date): ActiveAckKey
+  ackKey(at: Date): ActiveAckKey & { readonly privateKey: KeyObject }
+  /** A stamp key of the keyring, or one that is derived from a root of it. */
+  stampKey(keyId: string): ActiveStampKey | undefined
+  /** The root that stamp keys are derived from now; null where none is valid at that time. */
+  stampRoot(at: Date): ActiveStampRoot | null
+  /** @throws SignetError LEDGER_KEY_UNAVAILABLE when none is valid at that time */
+  workloadCa(at: Date): ActiveWorkloadCa & { readonly privateKey: KeyObject }
+  /** What a producer needs to check acknowledgements. */
+  publicAckKeys(): readonly Omit<AckKey, 'private_key'>[]
 }
 
 /**
@@ -23,12 +44,38 @@ export type LedgerKeys = {
  * @throws SignetError KEYRING_INVALID when it has no chain key or no ack key to sign with
  */
 export function ledgerKeys(keyringText: string): LedgerKeys {
-  const keyring = parseKeyring(keyringText)
+  return keysOf(parseKeyring(keyringText))
+}
+
+/**
+ * The same, and `replace`, which takes another keyring over from then on.
+ * `replace` throws SignetError KEYRING_INVALID, and nothing changes, when the keyring cannot be one that follows: it is none, or lacks a chain
+ * key of the former or has another first one.
+ */
+export function replaceableKeys(keyringText: string): LedgerKeys & { replace(keyringText: string): void } {
+  let keyring = parseKeyring(keyringText)
+  let current = keysOf(keyring)
+  return {
+    mark: (use, ...parts) => current.mark(use, ...parts),
+    chainKey: (keyId) => current.chainKey(keyId),
+    activeChainKey: (at) => current.activeChainKey(at),
+    ackKey: (at) => current.ackKey(at),
+    stampKey: (keyId) => current.stampKey(keyId),
+    stampRoot: (at) => current.stampRoot(at),
+    workloadCa: (at) => current.workloadCa(at),
+    publicAckKeys: () => current.publicAckKeys(),
+    replace(text) {
+      const next = parseKeyring(text)
+      checkChainKeysStay(chainKeysOf(keyring), chainKeysOf(next))
+      current = keysOf(next)
+      keyring = next
+    },
+  }
+}
+
+function keysOf(keyring: Keyring): LedgerKeys {
   const index = indexKeyring(keyring)
-  const chainKeys = keyring.keys
-    .filter((key) => key.use === 'chain')
-    .sort((a, b) => (a.not_before < b.not_before ? -1 : 1))
-  const [first] = chainKeys
+  const [first] = chainKeysOf(keyring)
   const marking = first === undefined ? undefined : index.chainKey(first.key_id)?.secret
   if (marking === undefined)
     throw new SignetError(
@@ -41,6 +88,11 @@ export function ledgerKeys(keyringText: string): LedgerKeys {
       'the keyring has no key with use "ack" and a private_key; the ledger signs acknowledgements with one',
     )
   }
+  const publicAckKeys = keyring.keys.flatMap((key) => {
+    if (key.use !== 'ack') return []
+    const { private_key: _, ...shown } = key
+    return [shown]
+  })
   return {
     mark: (use, ...parts) =>
       createHmac('sha256', marking)
@@ -48,7 +100,46 @@ export function ledgerKeys(keyringText: string): LedgerKeys {
         .digest(),
     chainKey: (keyId) => index.chainKey(keyId),
     activeChainKey: (at) => validNow(index.activeChainKey(at), 'chain', at),
-    ackKey: (at) => validNow(index.activeAckKey(at), 'ack', at),
+    ackKey(at) {
+      const key = validNow(index.activeAckKey(at), 'ack', at)
+      if (key.privateKey === null) throw new SignetError('INTERNAL', 'an ack key without a private key was chosen')
+      return { ...key, privateKey: key.privateKey }
+    },
+    stampKey: (keyId) => index.stampKey(keyId),
+    stampRoot: (at) => index.activeStampRoot(at, aLifetimeAfter(at)) ?? null,
+    workloadCa(at) {
+      const ca = validNow(index.activeWorkloadCa(at, aLifetimeAfter(at)), 'workload-ca', at)
+      if (ca.privateKey === null) throw new SignetError('INTERNAL', 'an authority without a private key was chosen')
+      return { ...ca, privateKey: ca.privateKey }
+    },
+    publicAckKeys: () => publicAckKeys,
+  }
+}
+
+/** What ends sooner than what is issued with it gives way to its successor in time. */
+function aLifetimeAfter(at: Date): Date {
+  return new Date(at.getTime() + ISSUED_LIFETIME_MS)
+}
+
+type ChainKeyEntry = Extract<Keyring['keys'][number], { use: 'chain' }>
+
+function chainKeysOf(keyring: Keyring): ChainKeyEntry[] {
+  return keyring.keys.filter((key) => key.use === 'chain').sort((a, b) => (a.not_before < b.not_before ? -1 : 1))
+}
+
+function checkChainKeysStay(former: readonly ChainKeyEntry[], next: readonly ChainKeyEntry[]): void {
+  const gone = former.find((key) => !next.some(({ key_id, secret }) => key_id === key.key_id && secret === key.secret))
+  if (gone !== undefined) {
+    throw new SignetError(
+      'KEYRING_INVALID',
+      `the keyring lacks the chain key «${gone.key_id}», or has another secret for it; chain keys stay for ever`,
+    )
+  }
+  if (former[0]?.key_id !== next[0]?.key_id) {
+    throw new SignetError(
+      'KEYRING_INVALID',
+      `the keyring has «${next[0]?.key_id}» as its first chain key, by not_before; that has to stay «${former[0]?.key_id}»`,
+    )
   }
 }
 

@@ -1,10 +1,15 @@
 import { createHash } from 'node:crypto'
 import type { AuditEvent } from '#core/audit/event.ts'
-import type { Producer, RefusedEntry } from './entry.ts'
+import type { IssueEntry, Producer, RefusedEntry } from './entry.ts'
 import type { Mark } from './keys.ts'
 
 /** Events that only the ledger writes: a producer that sends one is refused (`intake.ts`). */
-type LedgerEventType = 'audit.session.opened' | 'audit.session.closed' | 'audit.gap' | 'audit.refused'
+type LedgerEventType =
+  | 'audit.session.opened'
+  | 'audit.session.closed'
+  | 'audit.gap'
+  | 'audit.refused'
+  | 'identity.issued'
 const LEDGER_ACTOR = 'signet-ledger'
 
 /** Lines of a batch that one `audit.refused` event lists, when they cannot be told apart by their position in a session. */
@@ -52,7 +57,7 @@ function ledgerEvent({ producer, at, mark }: Scene, draft: Draft): AuditEvent {
 }
 
 /** The trace of the ledger's own events about a session, or about a producer where no session is known. */
-function ledgerTraceId(mark: Mark, producer: Producer, session: string | null): string {
+export function ledgerTraceId(mark: Mark, producer: Producer, session: string | null): string {
   return mark('ledger-trace', producer.tenant, producer.producerId, session ?? '').toString('hex', 0, 16)
 }
 
@@ -152,6 +157,32 @@ export function linesRefused(scene: Scene, entries: readonly RefusedEntry[]): Au
         code: entry.code,
         received_digest: `sha256:${entry.receivedDigest.toString('hex')}`,
       })),
+    },
+  })
+}
+
+/** Which key and certificate a workload got. No secret, and nothing that one could be computed from. */
+export function identityIssued(scene: Scene, issue: IssueEntry): AuditEvent {
+  const { certificate, workload } = issue
+  return ledgerEvent(scene, {
+    type: 'identity.issued',
+    session: null,
+    cause: [issue.proofDigest.toString('hex')],
+    outcome: 'success',
+    resourceType: 'certificate',
+    resourceId: certificate.serial,
+    context: {
+      producer_id: scene.producer.producerId,
+      key_id: issue.keyId,
+      certificate: {
+        serial: certificate.serial,
+        sha256: certificate.sha256,
+        not_after: certificate.notAfter.toISOString(),
+      },
+      public_key_sha256: issue.publicKeyDigest.toString('hex'),
+      namespace: workload.namespace,
+      service_account: workload.serviceAccount,
+      pod: { name: workload.pod.name, uid: workload.pod.uid },
     },
   })
 }

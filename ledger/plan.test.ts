@@ -201,3 +201,54 @@ test('whatever comes, however often: each position and id once, and a repeated b
     { numRuns: 500 },
   )
 })
+
+describe('events that come by themselves', () => {
+  const logEntry = (n: number, bytes: string): Entry => {
+    const { event } = eventEntry(n, 1)
+    return { kind: 'log', receivedDigest: createHash('sha256').update(bytes).digest(), event, stamp: undefined }
+  }
+  const issueEntry = (proof: string): Entry => ({
+    kind: 'issue',
+    proofDigest: createHash('sha256').update(proof).digest(),
+    keyId: 'd1.root.20261123.acme.demo%2Fapi',
+    certificate: { serial: '40aa', sha256: 'ab'.repeat(32), notAfter: AT },
+    publicKeyDigest: Buffer.alloc(32, 1),
+    workload: { namespace: 'demo', serviceAccount: 'api', pod: { name: 'api-1', uid: 'u-1' } },
+  })
+
+  test('take no place in a session, and are recorded once', () => {
+    const plan = planAppend([batch(logEntry(10, 'a')), batch(logEntry(10, 'a'))], EMPTY, AT, mark)
+    expect(typesOf(plan)).toEqual(['decided'])
+    expect(plan.records[0]).toMatchObject({ session: null, spoolSeq: null, producerId: 'demo/api' })
+    expect(plan.batches.map(({ logged }) => logged[0]?.at)).toEqual([plan.records[0], plan.records[0]])
+    expect(plan.batches.flatMap(({ refused }) => refused)).toEqual([])
+  })
+
+  test('are refused with other bytes, which is recorded', () => {
+    const plan = planAppend([batch(logEntry(10, 'a')), batch(logEntry(10, 'b'))], EMPTY, AT, mark)
+    expect(typesOf(plan)).toEqual(['decided', 'refused'])
+    expect(plan.batches[1]).toMatchObject({ logged: [], refused: [{ code: 'EVENT_ID_CONFLICT' }] })
+  })
+
+  test('every refusal that could be planned is looked up first', () => {
+    const batches = [batch(logEntry(10, 'b')), batch(issueEntry('p'))]
+    const known = new Map([[id(10), { seq: 1, commitment: Buffer.alloc(32), receivedHmac: Buffer.alloc(32) }]])
+    const { eventIds } = firstLookup(batches, AT, mark)
+    const plan = planAppend(batches, { ...EMPTY, known }, AT, mark)
+    expect(plan.records.filter(({ event }) => !eventIds.has(event.event_id))).toEqual([])
+    expect(typesOf(plan)).toEqual(['refused', 'identity.issued'])
+  })
+
+  test('a proof is good for one issue, also with another certificate', () => {
+    const first = planAppend([batch(issueEntry('p'))], EMPTY, AT, mark)
+    const [record] = first.records
+    expect(record?.event).toMatchObject({ event_type: 'identity.issued', resource_id: '40aa', actor: 'signet-ledger' })
+    expect(first.batches[0]?.refused).toEqual([])
+    const known = new Map([
+      [record?.event.event_id ?? '', { seq: 1, commitment: Buffer.alloc(32), receivedHmac: Buffer.alloc(32) }],
+    ])
+    const again = planAppend([batch(issueEntry('p')), batch(issueEntry('q'))], { ...EMPTY, known }, AT, mark)
+    expect(again.batches.map(({ refused }) => refused[0]?.code)).toEqual(['IDENTITY_REPLAYED', undefined])
+    expect(again.records).toHaveLength(1)
+  })
+})

@@ -1,9 +1,27 @@
 import type { AuditEvent } from '#core/audit/event.ts'
 import type { Ack, Refusal } from '#core/audit/wire.ts'
 import type { ErrorCode } from '#core/error/codes.ts'
-import type { Batch, CarriedStamp, CloseEntry, EventEntry, OpenEntry, Producer, RefusedEntry } from './entry.ts'
+import type {
+  Batch,
+  CarriedStamp,
+  CloseEntry,
+  EventEntry,
+  IssueEntry,
+  LogEntry,
+  OpenEntry,
+  Producer,
+  RefusedEntry,
+} from './entry.ts'
 import type { Mark } from './keys.ts'
-import { gapFound, itemRefused, linesRefused, sessionClosed, sessionOpened, type Scene } from './ledger-event.ts'
+import {
+  gapFound,
+  identityIssued,
+  itemRefused,
+  linesRefused,
+  sessionClosed,
+  sessionOpened,
+  type Scene,
+} from './ledger-event.ts'
 
 /** An event id that is in the chain. */
 export type KnownEvent = { readonly seq: number; readonly commitment: Buffer; readonly receivedHmac: Buffer }
@@ -32,12 +50,17 @@ export type PlannedRecord = {
 type PlannedAck = Pick<Ack, 'event_id' | 'spool_seq' | 'received_digest'> & {
   readonly at: PlannedRecord | KnownEvent
 }
+/** The same for an event that has no position. */
+type PlannedLog = Omit<PlannedAck, 'spool_seq'>
 export type PlannedBatch = {
   readonly acks: PlannedAck[]
+  readonly logged: PlannedLog[]
   readonly refused: Refusal[]
   readonly spoolHeads: Map<string, number>
 }
 export type Plan = { readonly records: PlannedRecord[]; readonly batches: PlannedBatch[] }
+
+const OTHER_BYTES = 'this event_id is in the chain, with other bytes or of another producer'
 
 export const positionKey = (session: string, spoolSeq: number): string => `${session}/${spoolSeq}`
 
@@ -74,12 +97,18 @@ class Planner {
 
   plan(batch: Batch): PlannedBatch {
     const scene: Scene = { producer: batch.producer, at: this.#at, mark: this.#mark }
-    const result: PlannedBatch = { acks: [], refused: [], spoolHeads: new Map() }
+    const result: PlannedBatch = { acks: [], logged: [], refused: [], spoolHeads: new Map() }
     const placeless: RefusedEntry[] = []
     for (const entry of batch.entries) {
       switch (entry.kind) {
         case 'event':
           this.#event(scene, entry, result)
+          break
+        case 'log':
+          this.#log(scene, entry, result, placeless)
+          break
+        case 'issue':
+          this.#issue(scene, entry, result)
           break
         case 'refused':
           result.refused.push(refusal(entry))
@@ -101,18 +130,11 @@ class Planner {
   #event(scene: Scene, entry: EventEntry, result: PlannedBatch): void {
     const { event, session, spoolSeq } = entry
     const receivedHmac = receivedMark(this.#mark, scene.producer, entry.receivedDigest)
-    const before = this.#added.get(event.event_id) ?? this.#state.known.get(event.event_id)
+    const before = this.#recorded(event.event_id)
     if (before !== undefined) {
       // Both are keyed hashes made here: comparing them tells a producer nothing but whether it sent the same bytes.
       if (before.receivedHmac.equals(receivedHmac)) result.acks.push(acknowledge(entry, before))
-      else
-        this.#refuseEvent(
-          scene,
-          entry,
-          result,
-          'EVENT_ID_CONFLICT',
-          'this event_id is in the chain, with other bytes or of another producer',
-        )
+      else this.#refuseEvent(scene, entry, result, 'EVENT_ID_CONFLICT', OTHER_BYTES)
       return
     }
     if (!this.#owns(scene.producer, session)) {
@@ -133,6 +155,38 @@ class Planner {
     const record = { event, producerId: scene.producer.producerId, session, spoolSeq, stamp: entry.stamp, receivedHmac }
     this.#add(record)
     result.acks.push(acknowledge(entry, record))
+  }
+
+  #log(scene: Scene, entry: LogEntry, result: PlannedBatch, placeless: RefusedEntry[]): void {
+    const { event, receivedDigest, stamp } = entry
+    const receivedHmac = receivedMark(this.#mark, scene.producer, receivedDigest)
+    const before = this.#recorded(event.event_id)
+    if (before !== undefined && !before.receivedHmac.equals(receivedHmac)) {
+      const refused: RefusedEntry = {
+        kind: 'refused',
+        line: 1,
+        receivedDigest,
+        eventId: event.event_id,
+        position: undefined,
+        code: 'EVENT_ID_CONFLICT',
+        detail: OTHER_BYTES,
+      }
+      result.refused.push(refusal(refused))
+      placeless.push(refused)
+      return
+    }
+    const record = { event, producerId: scene.producer.producerId, session: null, spoolSeq: null, stamp, receivedHmac }
+    if (before === undefined) this.#add(record)
+    const { event_id, received_digest } = named(entry)
+    result.logged.push({ event_id, received_digest, at: before ?? record })
+  }
+
+  /** A proof is good for one issue. The record is there before anything is handed out. */
+  #issue(scene: Scene, entry: IssueEntry, result: PlannedBatch): void {
+    const event = identityIssued(scene, entry)
+    if (this.#isRecorded(event.event_id)) {
+      result.refused.push({ line: 1, code: 'IDENTITY_REPLAYED', detail: 'this proof was used before; make a new one' })
+    } else this.#own(scene, event, null, null)
   }
 
   #refuseEvent(scene: Scene, entry: EventEntry, result: PlannedBatch, code: ErrorCode, detail: string): void {
@@ -243,7 +297,11 @@ class Planner {
   }
 
   #isRecorded(eventId: string): boolean {
-    return this.#added.has(eventId) || this.#state.known.has(eventId)
+    return this.#recorded(eventId) !== undefined
+  }
+
+  #recorded(eventId: string): PlannedRecord | KnownEvent | undefined {
+    return this.#added.get(eventId) ?? this.#state.known.get(eventId)
   }
 }
 
@@ -253,10 +311,9 @@ function refusal(entry: RefusedEntry): Refusal {
 }
 
 function acknowledge(entry: EventEntry, at: PlannedRecord | KnownEvent): PlannedAck {
-  return {
-    event_id: entry.event.event_id,
-    spool_seq: entry.spoolSeq,
-    received_digest: `sha256:${entry.receivedDigest.toString('hex')}`,
-    at,
-  }
+  return { ...named(entry), spool_seq: entry.spoolSeq, at }
+}
+
+function named({ event, receivedDigest }: EventEntry | LogEntry): Pick<Ack, 'event_id' | 'received_digest'> {
+  return { event_id: event.event_id, received_digest: `sha256:${receivedDigest.toString('hex')}` }
 }

@@ -4,7 +4,7 @@ import { retryConflicts, unavailable, withTenant, type Client, type Pool } from 
 import { chainRecords, traceMark, type ChainRow } from './chain.ts'
 import type { Batch, BatchOutcome } from './entry.ts'
 import type { LedgerKeys } from './keys.ts'
-import { planAppend, type Plan, type PlannedBatch, type PlannedRecord } from './plan.ts'
+import { planAppend, type KnownEvent, type Plan, type PlannedBatch, type PlannedRecord } from './plan.ts'
 import { firstLookup, secondLookup } from './suspicion.ts'
 import {
   findEvents,
@@ -178,13 +178,21 @@ function conclude(tenant: string, plan: Plan, rows: readonly ChainRow[], head: H
     tenant,
     timestamp_utc: at.toISOString(),
   }
+  const placeOf = (place: PlannedRecord | KnownEvent, eventId: string) => {
+    const row = 'seq' in place ? place : rowOf.get(place)
+    if (row === undefined) throw new SignetError('INTERNAL', `event ${eventId} was planned and not chained`)
+    return row
+  }
   return plan.batches.map((batch: PlannedBatch) => ({
     acks: batch.acks.map(({ at: place, ...ack }) => {
-      const row = 'seq' in place ? place : rowOf.get(place)
-      if (row === undefined) throw new SignetError('INTERNAL', `event ${ack.event_id} was planned and not chained`)
+      const row = placeOf(place, ack.event_id)
       // In canonical order, which spares signer and verifier the sorting.
       const { event_id, received_digest, spool_seq } = ack
       return { commitment: row.commitment.toString('hex'), event_id, received_digest, seq: row.seq, spool_seq }
+    }),
+    logged: batch.logged.map(({ at: place, event_id, received_digest }) => {
+      const row = placeOf(place, event_id)
+      return { commitment: row.commitment.toString('hex'), event_id, received_digest, seq: row.seq }
     }),
     refused: batch.refused,
     checkpoint,

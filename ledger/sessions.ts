@@ -1,8 +1,7 @@
 import type { Checkpoint, SessionClose, SessionOpen } from '#core/audit/wire.ts'
-import { ERROR_CODES, type ErrorCode } from '#core/error/codes.ts'
-import { SignetError } from '#core/error/signet-error.ts'
 import { withTenant, type Pool } from '#runtime/postgres/transaction.ts'
-import type { BatchOutcome, Producer } from './entry.ts'
+import type { Producer } from './entry.ts'
+import { throwRefusal } from './refusal.ts'
 import type { Sequencer } from './sequencer.ts'
 import { findSessions } from './store/wall.ts'
 import { listOpen, saveClosed, saveOpened, saveProgress, type SessionRow } from './store/work.ts'
@@ -112,14 +111,4 @@ export function createSessions(deps: SessionsDeps): Sessions {
 
 function row({ tenant, producerId }: Producer, session: string, lastSpoolSeq: number): SessionRow {
   return { tenant, session, producerId, lastSpoolSeq }
-}
-
-function throwRefusal(outcome: BatchOutcome): void {
-  const [refusal] = outcome.refused
-  if (refusal === undefined) return
-  throw new SignetError(isCode(refusal.code) ? refusal.code : 'INTERNAL', refusal.detail)
-}
-
-function isCode(code: string): code is ErrorCode {
-  return Object.hasOwn(ERROR_CODES, code)
 }

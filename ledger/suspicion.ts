@@ -1,6 +1,6 @@
 import type { Batch, Entry, Producer, RefusedEntry } from './entry.ts'
 import type { Mark } from './keys.ts'
-import { itemRefused, linesRefused, sessionClosed, type Scene } from './ledger-event.ts'
+import { identityIssued, itemRefused, linesRefused, sessionClosed, type Scene } from './ledger-event.ts'
 import { positionKey, receivedMark, type KnownEvent, type KnownSession } from './plan.ts'
 
 /** What has to be looked up on the wall before the group can be planned. */
@@ -18,7 +18,12 @@ export function firstLookup(batches: readonly Batch[], at: Date, mark: Mark): Lo
     const placeless: RefusedEntry[] = []
     for (const entry of entries) {
       if (entry.kind === 'event') lookup.eventIds.add(entry.event.event_id)
-      else if (entry.kind === 'close') lookup.eventIds.add(closedId(scene, entry.session))
+      else if (entry.kind === 'issue') lookup.eventIds.add(identityIssued(scene, entry).event_id)
+      else if (entry.kind === 'log') {
+        lookup.eventIds.add(entry.event.event_id)
+        // What its refusal would be, should the id be another's: it would share the batch's event with nothing else.
+        lookup.eventIds.add(linesRefused(scene, [refusedLog(entry)]).event_id)
+      } else if (entry.kind === 'close') lookup.eventIds.add(closedId(scene, entry.session))
       else if (entry.kind === 'refused') {
         if (entry.position === undefined) placeless.push(entry)
         else {
@@ -27,7 +32,7 @@ export function firstLookup(batches: readonly Batch[], at: Date, mark: Mark): Lo
           lookup.sessions.add(entry.position.session)
         }
       }
-      if (entry.kind !== 'refused') lookup.sessions.add(entry.session)
+      if ('session' in entry) lookup.sessions.add(entry.session)
     }
     if (placeless.length > 0) lookup.eventIds.add(linesRefused(scene, placeless).event_id)
   }
@@ -76,16 +81,20 @@ function closedId(scene: Scene, session: string): string {
   return sessionClosed(scene, session, { clean: true, last_spool_seq: 0, recorded_spool_seq: 0 }).event_id
 }
 
-/** A refusal's id depends on producer and bytes only. */
-function refusedId(scene: Scene, receivedDigest: Buffer): string {
-  const entry: RefusedEntry = {
+/** An id of `linesRefused` depends on producer and bytes only. */
+function refusedLog({ receivedDigest }: { receivedDigest: Buffer }): RefusedEntry {
+  return {
     kind: 'refused',
-    line: 0,
+    line: 1,
     receivedDigest,
     eventId: undefined,
     position: undefined,
     code: 'EVENT_ID_CONFLICT',
     detail: '',
   }
-  return itemRefused(scene, entry, null).event_id
+}
+
+/** A refusal's id depends on producer and bytes only. */
+function refusedId(scene: Scene, receivedDigest: Buffer): string {
+  return itemRefused(scene, refusedLog({ receivedDigest }), null).event_id
 }

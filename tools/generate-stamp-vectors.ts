@@ -9,7 +9,7 @@ import { formatStampHeader } from '#core/stamp/header.ts'
 import { SIGNET_CONTEXT, STAMP_PAYLOAD_TYPE } from '#core/stamp/mac.ts'
 import { jcsPayload } from '#core/stamp/payload.ts'
 import { embedStamp } from '#core/stamp/splice.ts'
-import { CLAIMS, KEYRING, stampOf, TARGET } from '#core/stamp/stamp.fixture.ts'
+import { CLAIMS, KEYRING, KEYS, stampOf, TARGET } from '#core/stamp/stamp.fixture.ts'
 
 export const VECTORS_FOLDER = fileURLToPath(new URL('../test/vectors/stamp/', import.meta.url))
 
@@ -38,13 +38,13 @@ function embed(payload: string, stamp: string): string {
 
 type Loose = Record<string, unknown>
 /** A stamp with anything in it under a true MAC, as only the holder of a key can make it. */
-function forge(jcs: string, change: (stamp: Loose, integrity: Loose) => void, secretByte = 1): string {
+function forge(jcs: string, change: (stamp: Loose, integrity: Loose) => void, secret: number | Buffer = 1): string {
   const stamp = JSON.parse(jcs) as Loose
   const integrity = stamp['integrity'] as Loose
   delete integrity['mac']
   change(stamp, integrity)
   const digest = parseDigest(String(integrity['payload_digest']))
-  integrity['mac'] = createHmac('sha256', Buffer.alloc(32, secretByte))
+  integrity['mac'] = createHmac('sha256', typeof secret === 'number' ? Buffer.alloc(32, secret) : secret)
     .update(pae(SIGNET_CONTEXT, STAMP_PAYLOAD_TYPE, digest, canonicalize(stamp)))
     .digest('hex')
   return canonicalize(stamp)
@@ -411,12 +411,76 @@ function placeCases(): StampVector[] {
   ]
 }
 
+/** Stamps of keys that are derived from a root of the keyring. `CLAIMS` is of 2026-11-23. */
+function derivedCases(): StampVector[] {
+  const id = (day = '20261123', root = 'root-2026', tenant = 'acme', producer = 'reports%2Fledger-api') =>
+    `d1.${root}.${day}.${tenant}.${producer}`
+  const of = (keyId: string, claims = CLAIMS) => stampOf(PAYLOAD, { keyId, claims }).jcs
+  const at = (timestamp_utc: string) => ({ ...CLAIMS, timestamp_utc })
+  const derived = of(id())
+  // As the holder of one key would make it: under another key's name.
+  const renamed = (from: string, to: string) => derived.replace(`"key_id":"${from}"`, `"key_id":"${to}"`)
+  const dayBefore = of(id('20261122'))
+  const early = of(id(), at('2026-11-22T23:50:00.000Z'))
+  const beforeRevocation = of(id('20261123', 'root%2Erevoked'), at('2026-11-23T08:59:59.999Z'))
+  const odd = of(id('20261123', 'root-2026', 'acme', 'z%C3%BCrich%2F%25'), {
+    ...CLAIMS,
+    data_lineage: { ...CLAIMS.data_lineage, producer_id: 'zürich/%' },
+  })
+  const signedBy = (keyId: string) => (_stamp: Loose, integrity: Loose) => (integrity['key_id'] = keyId)
+  const secretOf = (keyId: string): Buffer => KEYS.stampKey(keyId)?.secret.export() ?? Buffer.alloc(0)
+  const body = (jcs: string) => ({ body: embed(PAYLOAD, jcs) })
+  const other = id('20261123', 'root-2026', 'acme', 'billing%2Fapi')
+  return [
+    valid('a derived key', derived, body(derived)),
+    valid('the key of the day before', dayBefore, body(dayBefore)),
+    valid('ten minutes before its day', early, body(early)),
+    valid('a root revoked later', beforeRevocation, body(beforeRevocation)),
+    valid('names that have to be encoded', odd, body(odd)),
+    invalid('the secret of another day', 'STAMP_MAC_MISMATCH', body(renamed(id(), id('20261122')))),
+    invalid("another producer's key", 'STAMP_KEY_INVALID', body(forge(derived, signedBy(other), secretOf(other)))),
+    invalid("another producer's secret", 'STAMP_MAC_MISMATCH', body(forge(derived, () => undefined, secretOf(other)))),
+    invalid(
+      'two days after its day',
+      'STAMP_KEY_INVALID',
+      body(forgeAt(derived, '2026-11-25T00:00:00.000Z', secretOf(id()))),
+    ),
+    invalid('before its day', 'STAMP_KEY_INVALID', body(forgeAt(derived, '2026-11-22T23:49:59.999Z', secretOf(id())))),
+    invalid(
+      'a root that was revoked',
+      'STAMP_KEY_INVALID',
+      body(forgeRevoked(derived, id('20261123', 'root%2Erevoked'), secretOf)),
+    ),
+    ...[
+      id('20261123', 'root-2025'),
+      id('20261131'),
+      id('2026112'),
+      id('20261123', 'root.revoked'),
+      id('20261123', 'root-2026', 'acme', 'reports/ledger-api'),
+      id('20261123', 'root-2026', 'acme', 'reports%2fledger-api'),
+      id('20261123', 'root-2026', '%61cme'),
+      id('20261123', 'root-2026', ''),
+      id().replace('d1.', 'd2.'),
+      `${id()}.x`,
+    ].map((keyId) => invalid(`no key: ${keyId}`, 'STAMP_KEY_UNKNOWN', body(renamed(id(), keyId)))),
+  ]
+}
+
+function forgeAt(jcs: string, timestamp: string, secret: Buffer): string {
+  return forge(jcs, (stamp) => (stamp['timestamp_utc'] = timestamp), secret)
+}
+
+function forgeRevoked(jcs: string, keyId: string, secretOf: (keyId: string) => Buffer): string {
+  return forge(jcs, (_stamp, integrity) => (integrity['key_id'] = keyId), secretOf(keyId))
+}
+
 /** The vectors as they are in the tree: file names and texts. */
 export function stampVectors(): Map<string, string> {
   const files: Record<string, unknown> = {
     'keyring.json': KEYRING,
     'valid.json': { about: 'Stamps that verify, in every place and canonicalization.', cases: validCases() },
     'subject.json': { about: 'An intact stamp, and what is expected of the answer.', cases: subjectCases() },
+    'derived.json': { about: 'Stamps of keys that are derived from a root.', cases: derivedCases() },
     'stamp.json': {
       about: 'Stamps and headers that were changed, forged, or made with a key that may not.',
       cases: stampCases(),

@@ -1,9 +1,10 @@
-import { createPrivateKey, createPublicKey, createSecretKey, type KeyObject } from 'node:crypto'
+import { createPrivateKey, createPublicKey, createSecretKey, X509Certificate, type KeyObject } from 'node:crypto'
 import { Compile } from 'typebox/compile'
 import { SignetError } from '../error/signet-error.ts'
 import { parseStrict } from '../json/strict.ts'
 import { isRealTimestamp } from '../time/timestamp.ts'
-import { Keyring, type AckKey, type ChainKey, type StampKey } from './schema.ts'
+import { deriveStampKey, parseDerivedKeyId } from './derived.ts'
+import { Keyring, type AckKey, type WorkloadCa } from './schema.ts'
 
 export type { Keyring } from './schema.ts'
 
@@ -22,9 +23,16 @@ export type ActiveStampKey = KeyValidity & {
 export type ActiveChainKey = KeyValidity & { readonly secret: KeyObject }
 /** `privateKey` is null where the keyring can only verify. */
 export type ActiveAckKey = KeyValidity & { readonly publicKey: KeyObject; readonly privateKey: KeyObject | null }
+export type ActiveStampRoot = KeyValidity & { readonly secret: KeyObject }
+/** `privateKey` is null where the keyring can only verify. */
+export type ActiveWorkloadCa = KeyValidity & {
+  readonly certificate: X509Certificate
+  readonly privateKey: KeyObject | null
+}
 
 /** The keys of a keyring, decoded. The look-ups by id give a key whatever its validity: check that with `isValidAt`. */
 export type KeyIndex = {
+  /** A key of the file, or one that is derived from a root of the file. */
   stampKey(keyId: string): ActiveStampKey | undefined
   chainKey(keyId: string): ActiveChainKey | undefined
   ackKey(keyId: string): ActiveAckKey | undefined
@@ -32,8 +40,15 @@ export type KeyIndex = {
   activeStampKey(wanted: { producerId: string; tenant: string; at: Date }): ActiveStampKey | undefined
   activeChainKey(at: Date): ActiveChainKey | undefined
   activeAckKey(at: Date): ActiveAckKey | undefined
+  stampRoot(keyId: string): ActiveStampRoot | undefined
+  /** The first that is valid at a time and still at a later one; where none is, the first that is valid now. */
+  activeStampRoot(at: Date, lastsUntil: Date): ActiveStampRoot | undefined
+  /** The same, with a private key. */
+  activeWorkloadCa(at: Date, lastsUntil: Date): ActiveWorkloadCa | undefined
 }
 
+/** Derived keys that are kept, since deriving one costs as much as several MACs. */
+const MAX_DERIVED = 1_000
 const MIN_SECRET_BYTES = 32
 const validator = Compile(Keyring)
 
@@ -72,7 +87,10 @@ export function indexKeyring(keyring: Keyring): KeyIndex {
   const stampKeys = new Map<string, ActiveStampKey>()
   const chainKeys = new Map<string, ActiveChainKey>()
   const ackKeys = new Map<string, ActiveAckKey>()
+  const stampRoots = new Map<string, ActiveStampRoot>()
+  const workloadCas = new Map<string, ActiveWorkloadCa>()
   const seen = new Set<string>()
+  const derived = createDerivedKeys()
   for (const [index, key] of keyring.keys.entries()) {
     const place = `/keys/${index}`
     if (seen.has(key.key_id)) throw invalid(place, 'has the key_id of a key before it; a key_id names one key')
@@ -93,16 +111,25 @@ export function indexKeyring(keyring: Keyring): KeyIndex {
       case 'ack':
         ackKeys.set(key.key_id, { ...validity, ...readKeyPair(key, place) })
         break
+      case 'stamp-root':
+        stampRoots.set(key.key_id, { ...validity, secret: readSecret(key.secret, place) })
+        break
+      case 'workload-ca':
+        workloadCas.set(key.key_id, { ...validity, ...readCertified(key, place) })
+        break
     }
   }
   return {
-    stampKey: (keyId) => stampKeys.get(keyId),
+    stampKey: (keyId) => stampKeys.get(keyId) ?? derived(stampRoots, keyId),
     chainKey: (keyId) => chainKeys.get(keyId),
     ackKey: (keyId) => ackKeys.get(keyId),
     activeStampKey: ({ producerId, tenant, at }) =>
       firstValid(stampKeys, at, (key) => key.producerId === producerId && key.tenant === tenant),
     activeChainKey: (at) => firstValid(chainKeys, at, () => true),
     activeAckKey: (at) => firstValid(ackKeys, at, (key) => key.privateKey !== null),
+    stampRoot: (keyId) => stampRoots.get(keyId),
+    activeStampRoot: (at, lastsUntil) => firstLasting(stampRoots, at, lastsUntil, () => true),
+    activeWorkloadCa: (at, lastsUntil) => firstLasting(workloadCas, at, lastsUntil, (key) => key.privateKey !== null),
   }
 }
 
@@ -121,7 +148,32 @@ function firstValid<K extends KeyValidity>(
   return undefined
 }
 
-function readValidity(key: StampKey | ChainKey | AckKey, place: string): KeyValidity {
+function firstLasting<K extends KeyValidity>(
+  keys: ReadonlyMap<string, K>,
+  at: Date,
+  lastsUntil: Date,
+  fits: (key: K) => boolean,
+): K | undefined {
+  const until = lastsUntil.toISOString()
+  return firstValid(keys, at, (key) => fits(key) && isValidAt(key, until)) ?? firstValid(keys, at, fits)
+}
+
+function createDerivedKeys() {
+  const kept = new Map<string, ActiveStampKey>()
+  return (roots: ReadonlyMap<string, ActiveStampRoot>, keyId: string): ActiveStampKey | undefined => {
+    const found = kept.get(keyId)
+    if (found !== undefined) return found
+    const root = roots.size === 0 ? undefined : roots.get(parseDerivedKeyId(keyId)?.rootKeyId ?? '')
+    const key = root === undefined ? undefined : deriveStampKey(root, keyId)
+    if (key === undefined) return undefined
+    // The oldest goes: whoever asks for ids of his own making makes room for nothing but them.
+    if (kept.size >= MAX_DERIVED) kept.delete(kept.keys().next().value ?? '')
+    kept.set(keyId, key)
+    return key
+  }
+}
+
+function readValidity(key: Keyring['keys'][number], place: string): KeyValidity {
   for (const name of ['not_before', 'not_after', 'revoked_at'] as const) {
     const time = key[name]
     if (time !== undefined && !isRealTimestamp(time)) throw invalid(`${place}/${name}`, 'is not a time that exists')
@@ -149,6 +201,29 @@ function readKeyPair(key: AckKey, place: string): { publicKey: KeyObject; privat
   if (!createPublicKey(privateKey).equals(publicKey))
     throw invalid(place, 'must have a private_key that belongs to its public_key')
   return { publicKey, privateKey }
+}
+
+function readCertified(key: WorkloadCa, place: string): { certificate: X509Certificate; privateKey: KeyObject | null } {
+  const der = readBase64Url(key.certificate, `${place}/certificate`)
+  let certificate: X509Certificate
+  try {
+    certificate = new X509Certificate(der)
+  } catch {
+    throw invalid(`${place}/certificate`, 'is not a DER certificate in base64url')
+  }
+  if (!certificate.ca || certificate.publicKey.asymmetricKeyDetails?.namedCurve !== 'prime256v1')
+    throw invalid(`${place}/certificate`, 'is not the certificate of a certificate authority with a P-256 key')
+  if (key.private_key === undefined) return { certificate, privateKey: null }
+  let privateKey: KeyObject
+  try {
+    const bytes = readBase64Url(key.private_key, `${place}/private_key`)
+    privateKey = createPrivateKey({ key: bytes, format: 'der', type: 'pkcs8' })
+  } catch {
+    throw invalid(`${place}/private_key`, 'is not a DER key (PKCS#8) in base64url')
+  }
+  if (!certificate.checkPrivateKey(privateKey))
+    throw invalid(place, 'must have a private_key that belongs to its certificate')
+  return { certificate, privateKey }
 }
 
 /** The cause is left out on purpose: an error of the crypto library may describe the key. */

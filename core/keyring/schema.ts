@@ -39,13 +39,37 @@ export const AckKey = Type.Object(
   },
   { additionalProperties: false },
 )
+/** Stamp keys are derived from it, one for each tenant, producer and day (`derived.ts`). Held by the ledger, and by who verifies. */
+export const StampRoot = Type.Object(
+  { use: Type.Literal('stamp-root'), alg: Type.Literal('HKDF-SHA256'), secret: Base64Url, ...Validity },
+  { additionalProperties: false },
+)
+/**
+ * Issues certificates to workloads. `certificate`: X.509 DER, `private_key` (the ledger only): PKCS#8 DER, both base64url. `alg`: that of
+ * the key, ECDSA on P-256.
+ */
+export const WorkloadCa = Type.Object(
+  {
+    use: Type.Literal('workload-ca'),
+    alg: Type.Literal('ECDSA-P256'),
+    certificate: Base64Url,
+    private_key: Type.Optional(Base64Url),
+    ...Validity,
+  },
+  { additionalProperties: false },
+)
 
 /** The keyring file: JSON, version 1. The first key of a use that is valid now signs. */
 export const Keyring = Type.Object(
-  { version: Type.Literal(1), keys: Type.Array(Type.Union([StampKey, ChainKey, AckKey]), { maxItems: 10_000 }) },
+  {
+    version: Type.Literal(1),
+    keys: Type.Array(Type.Union([StampKey, ChainKey, AckKey, StampRoot, WorkloadCa]), { maxItems: 10_000 }),
+  },
   { additionalProperties: false },
 )
 export type Keyring = Type.Static<typeof Keyring>
 export type StampKey = Type.Static<typeof StampKey>
 export type ChainKey = Type.Static<typeof ChainKey>
 export type AckKey = Type.Static<typeof AckKey>
+export type StampRoot = Type.Static<typeof StampRoot>
+export type WorkloadCa = Type.Static<typeof WorkloadCa>

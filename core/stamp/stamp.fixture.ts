@@ -17,6 +17,15 @@ export const KEYRING: Keyring = {
     { ...reports, key_id: 'billing-2026', secret: secret(3), ...year2026, producer_id: 'billing/api' },
     { ...reports, key_id: 'globex-2026', secret: secret(4), ...year2026, tenant: 'globex' },
     { use: 'chain', alg: 'HMAC-SHA256', key_id: 'chain-2026', secret: secret(5), ...year2026 },
+    { use: 'stamp-root', alg: 'HKDF-SHA256', key_id: 'root-2026', secret: secret(6), ...year2026 },
+    {
+      use: 'stamp-root',
+      alg: 'HKDF-SHA256',
+      key_id: 'root.revoked',
+      secret: secret(7),
+      ...year2026,
+      revoked_at: '2026-11-23T09:00:00.000Z',
+    },
   ],
 }
 export const KEYS = indexKeyring(KEYRING)

@@ -1,4 +1,4 @@
-import type { FastifyInstance, FastifyRequest } from 'fastify'
+import type { FastifyInstance } from 'fastify'
 import { Compile } from 'typebox/compile'
 import { signAck } from '#core/audit/acknowledgement.ts'
 import {
@@ -18,6 +18,7 @@ import { readBatch } from '../intake.ts'
 import type { LedgerKeys } from '../keys.ts'
 import type { Sequencer } from '../sequencer.ts'
 import type { Sessions } from '../sessions.ts'
+import { bodyOf, invalidBody, refuseEncoding } from './body.ts'
 import { producerOf, requireIdentity } from './identity.ts'
 
 export type IngestDeps = {
@@ -40,14 +41,6 @@ export function ingestRoutes(app: FastifyInstance, deps: IngestDeps): void {
   const onRequest = requireIdentity(deps.authenticator, 'audit:write')
   let bytesUnderWay = 0
 
-  // The ledger signs over exact bytes: fastify must not parse, coerce or complete anything.
-  app.removeAllContentTypeParsers()
-  app.addContentTypeParser(
-    ['application/x-ndjson', 'application/json'],
-    { parseAs: 'buffer' },
-    (_request: FastifyRequest, body: Buffer, done: (error: Error | null, body?: Buffer) => void) => done(null, body),
-  )
-
   app.post('/api/audit/ingest', {
     bodyLimit: MAX_BATCH_BYTES,
     onRequest: [
@@ -67,7 +60,7 @@ export function ingestRoutes(app: FastifyInstance, deps: IngestDeps): void {
     ],
     handler: async (request, reply) => {
       const producer = producerOf(request)
-      const entries = await readBatch(bodyOf(request), producer)
+      const entries = await readBatch(bodyOf(request), producer, deps.keys)
       const outcome = await deps.sequencer.append({ producer, entries })
       deps.sessions.progressed(producer, outcome.spoolHeads)
       for (const { code } of outcome.refused) deps.onRefused(code)
@@ -82,7 +75,7 @@ export function ingestRoutes(app: FastifyInstance, deps: IngestDeps): void {
       refuseEncoding(request)
       const producer = producerOf(request)
       const body = parseStrict(bodyOf(request))
-      if (!openValidator.Check(body)) throw invalid(openValidator.Errors(body)[0])
+      if (!openValidator.Check(body)) throw invalidBody(openValidator.Errors(body)[0])
       if (!isRealTimestamp(body.started_at))
         throw new SignetError('REQUEST_INVALID', '/started_at is no moment of the calendar')
       const { checkpoint } = await deps.sessions.open(producer, body)
@@ -108,7 +101,7 @@ export function ingestRoutes(app: FastifyInstance, deps: IngestDeps): void {
         throw new SignetError('SESSION_UNKNOWN', 'a session id is a lowercase UUID')
       const body = parseStrict(bodyOf(request))
       if (!closeValidator.Check(body) || !Number.isSafeInteger(body.last_spool_seq))
-        throw invalid(closeValidator.Errors(body)[0])
+        throw invalidBody(closeValidator.Errors(body)[0])
       const { checkpoint, recordedSpoolSeq } = await deps.sessions.close(producer, session, body)
       const closed: SessionClosed = {
         version: WIRE_VERSION,
@@ -127,23 +120,4 @@ function signedAck(deps: IngestDeps, tenant: string, outcome: BatchOutcome) {
   // Valid at the checkpoint's time: that is what a verifier asks.
   const key = deps.keys.ackKey(new Date(checkpoint.timestamp_utc))
   return signAck({ acks, checkpoint, key_id: key.keyId, refused, tenant, version: WIRE_VERSION }, key)
-}
-
-function bodyOf(request: FastifyRequest): Buffer {
-  if (Buffer.isBuffer(request.body)) return request.body
-  throw new SignetError('REQUEST_INVALID', 'the request has no body')
-}
-
-function refuseEncoding(request: FastifyRequest): void {
-  const encoding = request.headers['content-encoding']
-  if (encoding !== undefined && encoding !== 'identity') {
-    throw new SignetError('REQUEST_INVALID', 'Content-Encoding is not accepted here; send the body as it is')
-  }
-}
-
-function invalid(fault: { instancePath: string; message: string } | undefined): SignetError {
-  return new SignetError(
-    'REQUEST_INVALID',
-    `the body is not valid: ${fault?.instancePath || '/'} ${fault?.message ?? ''}`.trim(),
-  )
 }

@@ -2,17 +2,23 @@ import type { FastifyInstance } from 'fastify'
 import { openRecord } from '#core/audit/record.ts'
 import { commitment } from '#core/chain/link.ts'
 import { SignetError } from '#core/error/signet-error.ts'
+import { isValidAt } from '#core/keyring/keyring.ts'
+import { macMatches } from '#core/stamp/mac.ts'
+import { readStamp } from '#core/stamp/verify.ts'
 import type { Authenticator } from '#runtime/identity/token.ts'
 import { withTenant, type Pool } from '#runtime/postgres/transaction.ts'
+import type { Producer } from '../entry.ts'
+import type { LedgerKeys } from '../keys.ts'
 import { encodeCursor, parseLogsQuery, parseStampQuery } from '../query.ts'
 import { findStamp, findStampOfRequest, searchRecords, type FoundRow } from '../store/search.ts'
-import { requireIdentity, tenantOf } from './identity.ts'
+import { requireIdentity, stampReaderOf, tenantOf } from './identity.ts'
 
-export type LogsDeps = { readonly authenticator: Authenticator; readonly wall: Pool }
+export type LogsDeps = { readonly authenticator: Authenticator; readonly wall: Pool; readonly keys: LedgerKeys }
 
 /** What auditors and proxies read: events, newest first, and whole stamps. */
 export function logsRoutes(app: FastifyInstance, deps: LogsDeps): void {
   const onRequest = requireIdentity(deps.authenticator, 'audit:read')
+  const readsStamps = requireIdentity(deps.authenticator, 'audit:read', 'stamps:read')
 
   app.get('/api/audit/logs', { onRequest }, async (request, reply) => {
     const tenant = tenantOf(request)
@@ -25,30 +31,38 @@ export function logsRoutes(app: FastifyInstance, deps: LogsDeps): void {
     return reply.type('application/json').header('cache-control', 'no-store').send(JSON.stringify(page))
   })
 
-  app.get<{ Params: { stampHash: string } }>('/api/audit/stamps/:stampHash', { onRequest }, async (request, reply) => {
-    const tenant = tenantOf(request)
-    const { stampHash } = request.params
-    const stamp = /^sha256:[0-9a-f]{64}$/.test(stampHash)
-      ? await withTenant(deps.wall, tenant, (client) => findStamp(client, tenant, stampHash), { readOnly: true })
-      : null
-    if (stamp === null) throw new SignetError('STAMP_MISSING', 'the ledger has no stamp of this hash for this tenant')
-    // A hash names one sequence of bytes for ever.
-    return reply.type('application/json').header('cache-control', 'private, max-age=31536000, immutable').send(stamp)
-  })
+  app.get<{ Params: { stampHash: string } }>(
+    '/api/audit/stamps/:stampHash',
+    { onRequest: readsStamps },
+    async (request, reply) => {
+      const tenant = tenantOf(request)
+      const reader = stampReaderOf(request)
+      const { stampHash } = request.params
+      const stamp = /^sha256:[0-9a-f]{64}$/.test(stampHash)
+        ? await withTenant(deps.wall, tenant, (client) => findStamp(client, tenant, stampHash), { readOnly: true })
+        : null
+      if (stamp === null || (reader !== null && !isStampOf(deps.keys, reader, stamp)))
+        throw new SignetError('STAMP_MISSING', 'the ledger has no stamp of this hash for this tenant')
+      // A hash names one sequence of bytes for ever.
+      return reply.type('application/json').header('cache-control', 'private, max-age=31536000, immutable').send(stamp)
+    },
+  )
 
   app.get<{ Params: { requestId: string } }>(
     '/api/audit/requests/:requestId/stamp',
-    { onRequest },
+    { onRequest: readsStamps },
     async (request, reply) => {
       const tenant = tenantOf(request)
+      const reader = stampReaderOf(request)
       const { requestId } = request.params
-      const { producerId } = parseStampQuery(request.query)
+      const asked = parseStampQuery(request.query)
+      const producerId = reader === null ? asked.producerId : reader.producerId
       const found = requestId.includes('\0')
         ? null
         : await withTenant(deps.wall, tenant, (client) => findStampOfRequest(client, tenant, requestId, producerId), {
             readOnly: true,
           })
-      if (found === null)
+      if (found === null || (reader !== null && !isStampOf(deps.keys, reader, found.stamp)))
         throw new SignetError('STAMP_MISSING', 'the ledger has no stamp of this request for this tenant')
       return reply
         .type('application/json')
@@ -56,6 +70,21 @@ export function logsRoutes(app: FastifyInstance, deps: LogsDeps): void {
         .header('cache-control', 'no-store')
         .send(found.stamp)
     },
+  )
+}
+
+/** A stamp of this producer, made with a key that the ledger itself hands out or holds: who may read no other can rely on it. */
+function isStampOf(keys: LedgerKeys, { tenant, producerId }: Producer, stampBytes: Buffer): boolean {
+  const stamp = readStamp(stampBytes)
+  const key = keys.stampKey(stamp.integrity.key_id)
+  return (
+    key !== undefined &&
+    key.tenant === tenant &&
+    key.producerId === producerId &&
+    stamp.data_lineage.producer_id === producerId &&
+    stamp.subject.tenant === tenant &&
+    isValidAt(key, stamp.timestamp_utc) &&
+    macMatches(stamp, key.secret)
   )
 }
 

@@ -2,6 +2,9 @@ import { createHash, timingSafeEqual } from 'node:crypto'
 import Type from 'typebox'
 import { Compile } from 'typebox/compile'
 import { SignetError } from '#core/error/signet-error.ts'
+import type { IdentityClaims } from '#core/identity/namespace-map.ts'
+import { bearerToken } from './bearer.ts'
+import type { ReviewedPod } from './service-account.ts'
 
 const Name = Type.String({ minLength: 1, maxLength: 512 })
 
@@ -31,21 +34,30 @@ export const TokenFile = Type.Object(
 )
 export type TokenFile = Type.Static<typeof TokenFile>
 
-/** An authenticated caller. */
+/** An authenticated caller. `workload`: where it runs, for a caller that Kubernetes vouches for. */
 export type Identity = {
   readonly name: string
   readonly tenant: string
   readonly producerId: string | null
   readonly scopes: ReadonlySet<string>
+  readonly workload: ReviewedPod | null
 }
 
-/** `authorization`: the header's value. @throws SignetError UNAUTHENTICATED */
-export type Authenticator = { readonly authenticate: (authorization: string | undefined) => Identity }
+/**
+ * What a request brings. `authorization`: the header's value. `claims`: which of the identities that it may have a workload wants; a
+ * token of the token file has one identity, whatever is claimed. `fresh`: nothing that is remembered counts.
+ */
+export type Credentials = {
+  readonly authorization: string | undefined
+  readonly claims?: IdentityClaims
+  readonly fresh?: boolean
+}
+
+/** Rejects with SignetError UNAUTHENTICATED, FORBIDDEN (a claim that is not allowed), IDENTITY_UNAVAILABLE (nobody can tell now). */
+export type Authenticator = { readonly authenticate: (credentials: Credentials) => Promise<Identity> }
 
 const validator = Compile(TokenFile)
-const MAX_TOKEN_CHARS = 4_096
-/** RFC 6750, section 2.1; the scheme's name is case-insensitive (RFC 9110, section 11.1). */
-const BEARER = /^bearer +([A-Za-z0-9\-._~+/]+=*)$/i
+const MAX_TOKEN_CHARS = 8_192
 
 /** Parses a token file. `source` names it in messages. @throws SignetError CONFIG_INVALID, without any of its content */
 export function parseTokenFile(text: string, source: string): TokenFile {
@@ -78,17 +90,12 @@ export function createTokenAuthenticator(file: TokenFile): Authenticator {
       tenant: token.tenant,
       producerId: token.producer_id ?? null,
       scopes: new Set(token.scopes),
+      workload: null,
     } satisfies Identity,
   }))
   return {
-    authenticate(authorization) {
-      if (authorization === undefined || authorization === '') {
-        throw new SignetError('UNAUTHENTICATED', 'send the header Authorization: Bearer TOKEN')
-      }
-      const token = authorization.length > MAX_TOKEN_CHARS ? undefined : BEARER.exec(authorization)?.[1]
-      if (token === undefined) {
-        throw new SignetError('UNAUTHENTICATED', 'the Authorization header is not of the form Bearer TOKEN')
-      }
+    async authenticate({ authorization }) {
+      const token = bearerToken(authorization, MAX_TOKEN_CHARS)
       const digest = createHash('sha256').update(token).digest()
       let found: Identity | undefined
       for (const entry of entries) if (timingSafeEqual(entry.digest, digest)) found = entry.identity

@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises'
 import { createHash, randomUUID } from 'node:crypto'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -80,7 +81,7 @@ it('opens and closes a session', async () => {
   expect(ledger.sessions.get(session)?.closed).toEqual([{ last_spool_seq: 0, clean: true }])
 })
 
-it('reads its token from a file, anew for each call', async () => {
+it('reads its token from a file, anew every second and where it was refused', async () => {
   const dir = mkdtempSync(join(tmpdir(), 'signet-token-'))
   const file = join(dir, 'token')
   writeFileSync(file, 'old')
@@ -92,6 +93,8 @@ it('reads its token from a file, anew for each call', async () => {
   writeFileSync(file, `${ledger.token}\n`)
   expect(await client.openSession(opening)).toMatchObject({ session })
   rmSync(dir, { recursive: true })
+  expect(await client.openSession(opening)).toMatchObject({ session })
+  await sleep(1_100)
   expect(await failure(client.openSession(opening))).toMatchObject({ code: 'LEDGER_UNREACHABLE' })
 })
 

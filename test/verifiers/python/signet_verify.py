@@ -16,6 +16,7 @@ import json
 import os
 import re
 import sys
+import urllib.parse
 from decimal import Decimal
 
 MAX_DEPTH = 64
@@ -480,7 +481,65 @@ IS_KEY = {
         {**REVOKED, "private_key": BASE64URL},
         closed=True,
     ),
+    "stamp-root": members({**VALIDITY, "use": one_of("stamp-root"), "alg": one_of("HKDF-SHA256"), "secret": is_secret}, REVOKED, closed=True),
+    "workload-ca": members(
+        {**VALIDITY, "use": one_of("workload-ca"), "alg": one_of("ECDSA-P256"), "certificate": BASE64URL},
+        {**REVOKED, "private_key": BASE64URL},
+        closed=True,
+    ),
 }
+
+
+class Keys:
+    """The stamp keys of a keyring, and those that are derived from its roots."""
+
+    def __init__(self, keys):
+        self.stamp = {key["key_id"]: key for key in keys if key["use"] == "stamp"}
+        self.roots = {key["key_id"]: key for key in keys if key["use"] == "stamp-root"}
+
+    def get(self, key_id):
+        return self.stamp.get(key_id) or self.derived(key_id)
+
+    def derived(self, key_id):
+        parts = key_id.split(".")
+        if len(key_id) > 512 or len(parts) != 5 or parts[0] != "d1":
+            return None
+        root_id, day, tenant, producer_id = (decode_part(part) for part in parts[1:])
+        root = self.roots.get(root_id)
+        if not (root and day and tenant and producer_id and re.fullmatch("[0-9]{8}", day) and "0002" <= day[:4] <= "9998"):
+            return None
+        try:
+            start = datetime.datetime(int(day[:4]), int(day[4:6]), int(day[6:]))
+            early = start - datetime.timedelta(minutes=10)
+            end = start + datetime.timedelta(days=2)
+        except (ValueError, OverflowError):
+            return None
+        info = pae(b"SignetV1", b"application/vnd.signet.stamp-key.v1", tenant.encode(), producer_id.encode(), key_id.encode())
+        # HKDF (RFC 5869) without salt; one block is all that is needed.
+        extracted = hmac.new(b"\0" * 32, from_base64url(root["secret"]), hashlib.sha256).digest()
+        secret = hmac.new(extracted, info + b"\1", hashlib.sha256).digest()
+        key = {
+            "tenant": tenant,
+            "producer_id": producer_id,
+            "secret": base64.urlsafe_b64encode(secret).rstrip(b"=").decode(),
+            "not_before": max(time_text(early), root["not_before"]),
+            "not_after": min(time_text(end), root["not_after"]),
+        }
+        return {**key, **({"revoked_at": root["revoked_at"]} if "revoked_at" in root else {})}
+
+
+def time_text(moment):
+    return moment.strftime("%Y-%m-%dT%H:%M:%S.000Z").zfill(24)
+
+
+def decode_part(part):
+    if not re.fullmatch("(?:[A-Za-z0-9_-]|%[0-9A-F]{2})+", part):
+        return None
+    try:
+        text = urllib.parse.unquote_to_bytes(part).decode()
+    except UnicodeDecodeError:
+        return None
+    return text if urllib.parse.quote(text, safe="-_").replace(".", "%2E").replace("~", "%7E") == part else None
 
 
 def read_keyring(data):
@@ -504,7 +563,7 @@ def read_keyring(data):
         if key["not_before"] >= key["not_after"]:
             raise Unreadable(f"key {index} of the keyring ends before it begins")
         seen.add(key["key_id"])
-    return {key["key_id"]: key for key in keys if key["use"] == "stamp"}
+    return Keys(keys)
 
 
 # ---- Verification ------------------------------------------------------------------------------------------------------
