@@ -1,27 +1,51 @@
-import { readFile } from 'node:fs/promises'
+import { randomBytes } from 'node:crypto'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { SignetError } from '#core/error/signet-error.ts'
+import type { Server as TlsServer } from 'node:tls'
 import { listenError } from '#runtime/http/listen.ts'
-import { createTokenAuthenticator, parseTokenFile } from '#runtime/identity/token.ts'
+import { createKubernetesApi, type KubernetesApi } from '#runtime/kubernetes/api.ts'
+import { kubernetesApiOptions } from '#runtime/kubernetes/variables.ts'
 import { createPool, query, unavailable } from '#runtime/postgres/transaction.ts'
+import { followFile } from '#runtime/process/followed-file.ts'
 import { runProcess, type StartedProcess } from '#runtime/process/lifecycle.ts'
 import { createLogger, type Logger } from '#runtime/telemetry/log.ts'
 import { createMetricsRegistry } from '#runtime/telemetry/metrics.ts'
+import { createReloadingHttpsOptions } from '#runtime/tls/reloading.ts'
 import { buildApp } from './app.ts'
-import { readLedgerConfig, readMigrateConfig, type LedgerConfig } from './config.ts'
-import { ledgerKeys } from './keys.ts'
+import { buildAuthenticator } from './authenticator.ts'
+import { readInitKeysConfig, readLedgerConfig, readMigrateConfig, type LedgerConfig } from './config.ts'
+import { readConfigFile } from './config-file.ts'
+import { followClusterKeys, obtainClusterKeys, writeKeyringFile, type KeysSecret } from './identity/cluster-keys.ts'
+import { replaceableKeys } from './keys.ts'
 import { migrateWall, migrateWork } from './store/migrations.ts'
+import { Integrator } from './tree/integrator.ts'
+import { keepIntegrating } from './tree/upkeep.ts'
 
 const NAME = 'signet-ledger'
+const FILE_POLL_MS = 1_000
+const SECRET_POLL_MS = 30_000
+const API_PATIENCE_MS = 60_000
+const KEYS_SECRET_NAME = 'signet-ledger-keys'
+const NAMESPACE_FILE = '/var/run/secrets/kubernetes.io/serviceaccount/namespace'
 const UPKEEP_EVERY_MS = 6 * 60 * 60 * 1000
 const UPKEEP_RETRY_MS = 2_000
 
 async function start(signal: AbortSignal): Promise<StartedProcess> {
   const config = readLedgerConfig()
   const log = createLogger({ name: NAME, level: config.SIGNET_LOG_LEVEL })
-  const keys = ledgerKeys(await readConfigFile('SIGNET_LEDGER_KEYRING', config.SIGNET_LEDGER_KEYRING))
-  const tokens = await readConfigFile('SIGNET_LEDGER_TOKENS', config.SIGNET_LEDGER_TOKENS)
-  const authenticator = createTokenAuthenticator(parseTokenFile(tokens, config.SIGNET_LEDGER_TOKENS))
+  const stopping = new AbortController()
+  const keyringText = await readConfigFile('SIGNET_LEDGER_KEYRING', config.SIGNET_LEDGER_KEYRING)
+  const keys = replaceableKeys(keyringText)
+  const { authenticator, kubernetes } = await buildAuthenticator(config, { log, signal: stopping.signal })
+  followKeys(config, keyringText, keys, { log, signal: stopping.signal, kubernetes })
+  const tls =
+    config.tls === null
+      ? null
+      : createReloadingHttpsOptions({
+          ...config.tls,
+          signal: stopping.signal,
+          onReload: () => log.info('the certificate of the listener was re-read'),
+          onError: (error) => log.error({ error }, 'certificate and key changed and cannot be used; the former stay'),
+        })
   await migrateWhereAsked(config, log, signal)
 
   const onIdleError = (error: Error): void => log.warn({ error }, 'a database connection broke')
@@ -38,16 +62,25 @@ async function start(signal: AbortSignal): Promise<StartedProcess> {
     statementTimeoutMs: 5_000,
     onIdleError,
   })
+  const registry = createMetricsRegistry()
+  const clock = (): Date => new Date()
+  const origin = config.SIGNET_LEDGER_ORIGIN
   const app = buildApp({
     wall,
     work,
     keys,
     authenticator,
-    registry: createMetricsRegistry(),
+    registry,
     log,
-    clock: () => new Date(),
+    clock,
+    origin,
+    trustDomain: config.SIGNET_TRUST_DOMAIN,
+    ...(tls === null ? {} : { tls: tls.https }),
   })
+  tls?.follow(app.http.server as unknown as TlsServer)
 
+  const integrator = new Integrator({ wall, origin, signingKey: (at) => keys.ackKey(at).privateKey, clock })
+  const tree = keepIntegrating(integrator, { log, registry })
   const stopUpkeep = keepUp(async () => {
     const [made] = await query<{ made: number }>(wall, 'SELECT signet.ensure_partitions() AS made')
     const moved = await app.sessions.reconcile()
@@ -63,9 +96,11 @@ async function start(signal: AbortSignal): Promise<StartedProcess> {
     log,
     async stop() {
       stopUpkeep()
+      stopping.abort()
       await app.http.close()
       await app.idle()
-      await Promise.all([wall.end(), work.end()])
+      await tree.stop()
+      await Promise.all([wall.end(), work.end(), kubernetes?.close()])
     },
   }
 }
@@ -113,17 +148,52 @@ function keepUp(work: () => Promise<void>, log: Logger): () => void {
   }
 }
 
-async function readConfigFile(variable: string, path: string): Promise<string> {
-  try {
-    return await readFile(path, 'utf8')
-  } catch (cause) {
-    const reason = cause instanceof Error && 'code' in cause ? String(cause.code) : 'unreadable'
-    throw new SignetError(
-      'CONFIG_INVALID',
-      `${variable} is ${JSON.stringify(path)}, which cannot be read (${reason})`,
-      { cause },
-    )
-  }
+/** Takes the keyring file over when it changes; in a cluster the file follows the Secret. */
+function followKeys(
+  config: LedgerConfig,
+  text: string,
+  keys: ReturnType<typeof replaceableKeys>,
+  { log, signal, kubernetes }: { log: Logger; signal: AbortSignal; kubernetes: KubernetesApi | null },
+): void {
+  const path = config.SIGNET_LEDGER_KEYRING
+  followFile({
+    path,
+    text,
+    pollMs: FILE_POLL_MS,
+    signal,
+    apply(changed) {
+      keys.replace(changed)
+      log.info('keyring re-read')
+    },
+    onError: (error) => log.error({ error }, 'the keyring changed and cannot be used; the former keys stay'),
+  })
+  const secret = config.SIGNET_LEDGER_KEYS_SECRET
+  if (secret === undefined) return
+  const api = kubernetes ?? createKubernetesApi(kubernetesApiOptions(config))
+  void followClusterKeys({ api, secret: secretOf(secret), log }, { path, text }, { everyMs: SECRET_POLL_MS, signal })
+}
+
+function secretOf(name: string): KeysSecret {
+  const [namespace = '', secret = ''] = name.split('/')
+  return { namespace, name: secret }
+}
+
+/** For an init container: the keys of the cluster's ledger are there afterwards, and the file for the ledger to read. */
+async function initKeysAndLeave(): Promise<StartedProcess> {
+  const config = readInitKeysConfig()
+  const log = createLogger({ name: NAME, level: config.SIGNET_LOG_LEVEL })
+  const options = kubernetesApiOptions(config)
+  const named = config.SIGNET_LEDGER_KEYS_SECRET
+  const secret =
+    named === undefined
+      ? { namespace: (await readConfigFile('the namespace file', NAMESPACE_FILE)).trim(), name: KEYS_SECRET_NAME }
+      : secretOf(named)
+  const api = createKubernetesApi(options)
+  const text = await obtainClusterKeys({ api, secret, log, randomBytes, clock: () => new Date() }, API_PATIENCE_MS)
+  await writeKeyringFile(config.SIGNET_LEDGER_KEYRING, text)
+  log.info({ ...secret }, 'the keyring is in its place')
+  await api.close()
+  process.exit(0)
 }
 
 async function migrateAndLeave(): Promise<StartedProcess> {
@@ -139,7 +209,8 @@ async function migrateAndLeave(): Promise<StartedProcess> {
 const [command] = process.argv.slice(2)
 if (command === undefined) await runProcess({ name: NAME, start })
 else if (command === 'migrate') await runProcess({ name: NAME, start: migrateAndLeave })
+else if (command === 'init-keys') await runProcess({ name: NAME, start: initKeysAndLeave })
 else {
-  process.stderr.write(`${NAME}: ${JSON.stringify(command)} is no command; allowed: none (serve), migrate\n`)
+  process.stderr.write(`${NAME}: ${JSON.stringify(command)} is no command; allowed: none (serve), migrate, init-keys\n`)
   process.exit(64)
 }

@@ -41,6 +41,7 @@ export const ERROR_CODES = {
   PAYLOAD_TOO_LARGE: { status: 413, title: 'Request body is too large' },
   UNAUTHENTICATED: { status: 401, title: 'Authentication required' },
   FORBIDDEN: { status: 403, title: 'Not permitted' },
+  TOO_MANY_REQUESTS: { status: 429, title: 'Too many requests' },
   IDENTITY_UNAVAILABLE: { status: 503, title: 'Identities cannot be checked at the moment' },
   PORT_IN_USE: { status: 500, title: 'Port is already in use' },
   TLS_INVALID: { status: 500, title: 'Certificate and key cannot be used' },

@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs'
 import path from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { buildApp as buildLedgerApp, type LedgerDeps } from '#ledger/app.ts'
+import { createTreeMetrics } from '#ledger/tree/upkeep.ts'
 import { createAuditMetrics } from '#proxy/audit/audit-metrics.ts'
 import { createProxyMetrics } from '#proxy/metrics.ts'
 import { createMetricsRegistry, type MetricsRegistry } from '#runtime/telemetry/metrics.ts'
@@ -45,6 +46,7 @@ describe('docs/reference/metrics.md has what /metrics declares, with type, label
       clock: () => new Date(),
       log: silent(),
     } as unknown as LedgerDeps)
+    createTreeMetrics(registry)
     expect(documented('Ledger').sort()).toEqual((await declared(registry)).sort())
   })
 })

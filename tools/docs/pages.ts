@@ -1,8 +1,11 @@
 import type { TObject } from 'typebox'
 import { DEMO_CONFIG } from '#cli/demo/config.ts'
+import { TRIAL_CONFIG } from '#cli/trial/config.ts'
 import { UP_CONFIG } from '#cli/up/config.ts'
 import { ERROR_CODES } from '#core/error/codes.ts'
-import { LEDGER_CONFIG, MIGRATE_CONFIG } from '#ledger/config.ts'
+import { INIT_KEYS_CONFIG, LEDGER_CONFIG, MIGRATE_CONFIG } from '#ledger/config.ts'
+import { OPERATOR_CONFIG } from '#operator/config.ts'
+import { RedirectEnvironment } from '#operator/redirect/config.ts'
 import { ProxyEnvironment } from '#proxy/config.ts'
 import { describeConfig, type ConfigVariable } from '#runtime/config.ts'
 import { problemType } from '#runtime/http/problem.ts'
@@ -22,6 +25,22 @@ const PROCESSES: readonly Process[] = [
     title: 'Ledger migration',
     about: '`node ledger/main.ts migrate`: brings both databases up to date and leaves.',
     schema: MIGRATE_CONFIG,
+  },
+  {
+    title: 'Ledger keys',
+    about: '`node ledger/main.ts init-keys`: makes the keys of a ledger in a cluster, once, and leaves.',
+    schema: INIT_KEYS_CONFIG,
+  },
+  { title: 'Operator', about: '`node operator/main.ts`, in a cluster.', schema: OPERATOR_CONFIG },
+  {
+    title: 'Redirect',
+    about: '`node operator/redirect/main.ts`: the init container of pods with `signet.dev/capture: redirect`.',
+    schema: RedirectEnvironment,
+  },
+  {
+    title: 'Trial database',
+    about: '`node cli/trial/main.ts`: an embedded PostgreSQL server for a trial in a cluster.',
+    schema: TRIAL_CONFIG,
   },
   {
     title: 'signet up',
