@@ -46,7 +46,7 @@ export function bundleFiles(content: BundleContent): Map<string, Buffer> {
     revision: bundleRevision(content),
     roots: [POLICY_DATA, 'signet'],
     wasm: content.modules.flatMap(({ module }) =>
-      [module.aggregate, ...module.rules.map((rule) => rule.entrypoint)].map((entrypoint) => ({
+      [...new Set([module.aggregate, ...module.rules.map((rule) => rule.entrypoint)])].map((entrypoint) => ({
         entrypoint,
         module: module.path,
       })),
@@ -89,6 +89,8 @@ function checkContent({ metadata, modules }: BundleContent): void {
     if (ids.size < module.rules.length) refuse(`module ${module.path} has a rule id twice`)
     if (module.aggregate !== `signet/aggregate_${home}/decisions`) refuse(`module ${module.path} has another aggregate`)
     for (const { id, entrypoint } of module.rules) {
+      if (module.selector !== undefined && entrypoint !== module.selector)
+        refuse(`the entrypoint of rule ${id} is not the selector of module ${module.path}`)
       if (ENTRYPOINT.test(entrypoint) && entrypoint.startsWith(`signet/${home}/`)) continue
       refuse(`the entrypoint of rule ${id} is outside ${module.scope}`)
     }

@@ -5,3 +5,6 @@ export const POLICY_DATA = 'policy'
 export function scopePackage(scope: string): string {
   return scope === 'root' ? 'root' : `ns_${scope.slice('namespace/'.length).replaceAll('-', '_')}`
 }
+
+/** The file of a bundle that its signature is in; the only one that is not signed. */
+export const SIGNATURES = '.signatures.json'

@@ -16,17 +16,16 @@ import {
   type BundleModule,
 } from './build.ts'
 import { sha256Hex } from './canonical.ts'
-import { POLICY_DATA } from './layout.ts'
+import { POLICY_DATA, SIGNATURES } from './layout.ts'
 import { readTar } from './tar.ts'
 import type { TrustRoot } from './trust.ts'
 
 /** Of the bundle as it comes, and of what it holds when unpacked. */
 export const MAX_BUNDLE_BYTES = 16 << 20
-const MAX_UNPACKED_BYTES = 64 << 20
+export const MAX_UNPACKED_BYTES = 64 << 20
 const MAX_SIGNATURE_FILE_BYTES = 64 << 10
 /** A bundle may be issued this much ahead of our clock. */
 const CLOCK_SKEW_MS = 5 * 60_000
-const SIGNATURES = '.signatures.json'
 
 /** Payload of the token, as OPA has it; members that we do not use are let be. */
 const claimsChecker = Compile(
@@ -64,9 +63,7 @@ export interface LoadBundleOptions {
  * signature holds.
  */
 export async function loadBundle(bytes: Buffer, options: LoadBundleOptions): Promise<VerifiedBundle> {
-  const files = await unpack(bytes)
-  const keyId = await verifySignature(files, options.trust)
-  const content = readContent(files)
+  const { content, keyId } = await openFiles(await unpack(bytes), options.trust)
   const { metadata } = content
   if (metadata.scope !== '*' && metadata.scope !== options.scope) {
     throw new SignetError('BUNDLE_SCOPE', `The bundle is for ${metadata.scope}, not for ${options.scope}`, {
@@ -88,6 +85,18 @@ export async function loadBundle(bytes: Buffer, options: LoadBundleOptions): Pro
     digest: contentDigest(content),
     keyId,
   }) as VerifiedBundle
+}
+
+/**
+ * Verifies the files of a signed bundle and reads them; scope, sequence and times are the caller's to judge. Throws
+ * BUNDLE_INVALID, BUNDLE_UNTRUSTED.
+ */
+export async function openFiles(
+  files: Map<string, Buffer>,
+  trust: TrustRoot,
+): Promise<{ content: BundleContent; keyId: string }> {
+  const keyId = await verifySignature(files, trust)
+  return { content: readContent(files), keyId }
 }
 
 /** Throws BUNDLE_EXPIRED unless a bundle with these times is valid at `now`. */
@@ -120,7 +129,12 @@ async function verifySignature(files: Map<string, Buffer>, trust: TrustRoot): Pr
   try {
     keyId = decodeProtectedHeader(token).kid
     const key = trust.keys.find((candidate) => candidate.kid === keyId)
-    if (key === undefined) throw untrusted('its key is not in the trust root')
+    if (key === undefined) {
+      throw new SignetError('BUNDLE_UNTRUSTED', 'The bundle is not trusted: its key is not in the trust root', {
+        // Says that newer public keys may help, which no other refusal does.
+        details: { unknown_key: String(keyId).slice(0, 200) },
+      })
+    }
     // The trust root fixes the algorithm; the token only says which key it claims.
     const verification = await compactVerify(token, await importJWK(key, 'ES256'), { algorithms: ['ES256'] })
     payload = verification.payload

@@ -5,10 +5,10 @@ const ZEROS = Buffer.alloc(64 * 1024)
 
 /**
  * The regular files of a tar archive, by name without a leading `/` or `./`. Reads ustar as OPA and we write it: regular
- * files only, at most 64, each name once, checksums right, two zero blocks at the end and nothing but zeros after them.
+ * files only, at most `maxFiles` (64), each name once, checksums right, two zero blocks at the end and nothing but zeros after them.
  * Throws Error with what is wrong.
  */
-export function readTar(archive: Buffer): Map<string, Buffer> {
+export function readTar(archive: Buffer, maxFiles = 64): Map<string, Buffer> {
   const files = new Map<string, Buffer>()
   let offset = 0
   for (;;) {
@@ -25,7 +25,7 @@ export function readTar(archive: Buffer): Map<string, Buffer> {
     const start = offset + BLOCK
     if (start + size > archive.length) throw new Error(`${JSON.stringify(name)} is cut off`)
     if (name === '' || files.has(name)) throw new Error(`file name ${JSON.stringify(name)} is empty or there twice`)
-    if (files.size === 64) throw new Error('more than 64 files')
+    if (files.size === maxFiles) throw new Error(`more than ${maxFiles} files`)
     files.set(name, archive.subarray(start, start + size))
     offset = start + Math.ceil(size / BLOCK) * BLOCK
   }

@@ -1,0 +1,64 @@
+import { objectLabels, type ObjectStore, type StoredObject } from './objects.ts'
+import { parseIndex, type RevisionIndex } from './revision.ts'
+
+/** Which revision a person wants in force; stays until the annotation is removed. On the index ConfigMap. */
+export const ROLLBACK_TO = 'signet.dev/rollback-to'
+const REVISION = 'signet.dev/revision'
+const NAMESPACE_LABEL = 'signet.dev/bundle-namespace'
+const PREFIX = 'signet-bundles-'
+
+/** A namespace's index as it was read. */
+export type IndexRecord = {
+  readonly namespace: string
+  readonly index: RevisionIndex
+  /** What the annotation asks for. */
+  readonly rollbackTo: string | undefined
+  readonly object: StoredObject
+}
+
+/** `signet-bundles-NAMESPACE` */
+export function indexName(namespace: string): string {
+  return `${PREFIX}${namespace}`
+}
+
+/** The namespace of an index object; null for another object. */
+export function namespaceOfIndex(name: string): string | null {
+  return name.startsWith(PREFIX) ? name.slice(PREFIX.length) : null
+}
+
+/** Throws BUNDLE_INVALID for an index that is not in form, or is another namespace's. */
+export function readIndexObject(object: StoredObject): IndexRecord {
+  const namespace = namespaceOfIndex(object.name) ?? ''
+  const index = parseIndex(object.data['index.json'], object.name)
+  if (index.scope !== `namespace/${namespace}`) {
+    parseIndex(undefined, `${object.name} (its scope is ${index.scope})`)
+  }
+  return { namespace, index, rollbackTo: object.annotations[ROLLBACK_TO], object }
+}
+
+/** Throws BUNDLE_INVALID. Null where there is none. */
+export async function readIndex(objects: ObjectStore, namespace: string): Promise<IndexRecord | null> {
+  const object = await objects.read(indexName(namespace))
+  return object === null ? null : readIndexObject(object)
+}
+
+/** Writes an index over the one that was read (null: there was none). Null when another writer was faster. */
+export async function writeIndex(
+  objects: ObjectStore,
+  read: IndexRecord | null,
+  namespace: string,
+  index: RevisionIndex,
+): Promise<IndexRecord | null> {
+  const { 'kubectl.kubernetes.io/last-applied-configuration': _, ...annotations } = read?.object.annotations ?? {}
+  const object = {
+    name: indexName(namespace),
+    labels: { ...read?.object.labels, ...objectLabels('index'), [NAMESPACE_LABEL]: namespace },
+    annotations: { ...annotations, [REVISION]: index.revisions[0]?.revision ?? '' },
+    // Pretty, since people read it; parsed again, since what we cannot read back must not get in.
+    data: { 'index.json': `${JSON.stringify(index, null, 1)}\n` },
+    binaryData: {},
+  }
+  parseIndex(object.data['index.json'], object.name)
+  const written = await (read === null ? objects.create(object) : objects.replace(read.object, object))
+  return written === null ? null : readIndexObject(written)
+}
