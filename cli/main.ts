@@ -8,6 +8,9 @@ const HELP = `signet COMMAND
 
   up        starts everything here: a demo service, the proxy in front of it, the ledger (npm start)
   verify    checks a stamp against its content, or the ledger's hash chain
+  doctor    looks at a cluster and says what is wrong and what to restart
+  inject    puts the sidecar into manifests, as the admission webhook does
+  rules     tests ComplianceRules against samples: signet rules test
   help      says more of a command: signet help verify
   version   prints the version
 `
@@ -20,6 +23,12 @@ async function run(command: string | undefined, args: string[]): Promise<number>
       return (await import('./commands/up.ts')).up(args, process.env)
     case 'verify':
       return (await import('./commands/verify.ts')).verify(args, process.env)
+    case 'doctor':
+      return (await import('./commands/doctor.ts')).doctor(args)
+    case 'inject':
+      return (await import('./commands/inject.ts')).inject(args)
+    case 'rules':
+      return (await import('./commands/rules.ts')).rules(args, process.env)
     case 'version':
     case '--version':
       process.stdout.write(`${version()}\n`)
@@ -39,6 +48,9 @@ async function help([command]: string[]): Promise<number> {
   let text = HELP
   if (command === 'up') text = (await import('./commands/up.ts')).UP_HELP
   if (command === 'verify') text = (await import('./commands/verify.ts')).VERIFY_HELP
+  if (command === 'doctor') text = (await import('./commands/doctor.ts')).DOCTOR_HELP
+  if (command === 'inject') text = (await import('./commands/inject.ts')).INJECT_HELP
+  if (command === 'rules') text = (await import('./commands/rules.ts')).RULES_HELP
   process.stdout.write(text)
   return 0
 }

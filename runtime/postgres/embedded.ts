@@ -25,6 +25,8 @@ export type EmbeddedPostgresOptions = {
   port?: number
   /** Of the role `postgres`; used when the data folder is made, and has to stay the same afterwards. */
   superuserPassword: string
+  /** `'*'`: every address, IPv4 and IPv6; passwords are then asked for from everywhere. Default: 127.0.0.1 alone. */
+  listen?: '127.0.0.1' | '*'
   onLog?: (line: string) => void
 }
 
@@ -40,7 +42,7 @@ const SUPERVISOR =
   'exec 3<&0; "$@" 3<&- </dev/null & pid=$!; (cat <&3 >/dev/null 2>&1; kill -INT $pid) 2>/dev/null & exec 3<&-; wait $pid'
 
 /**
- * Starts PostgreSQL from the npm package's binaries on 127.0.0.1, SCRAM passwords only, fsync on; makes the data folder on the
+ * Starts PostgreSQL from the npm package's binaries (on 127.0.0.1 unless told otherwise), SCRAM passwords only, fsync on; makes the data folder on the
  * first start and keeps it afterwards. As root it runs as `nobody`.
  * @throws SignetError POSTGRES_START_FAILED (no binaries for this platform, folder in use, server's own reason), PORT_IN_USE
  */
@@ -55,7 +57,8 @@ export async function startEmbeddedPostgres(options: EmbeddedPostgresOptions): P
     await initialise(native, root, data, options.superuserPassword, account)
   await awaitFree(data)
 
-  const args = ['-D', data, '-p', String(port), '-h', '127.0.0.1']
+  const args = ['-D', data, '-p', String(port), '-h', options.listen ?? '127.0.0.1']
+  if (options.listen === '*') args.push('-c', `hba_file=${await writeOpenAccess(root)}`)
   // No socket in the file system: TCP with a password is the only way in, for every user of the machine.
   for (const setting of ['unix_socket_directories=', 'max_connections=60', 'fsync=on']) {
     args.push('-c', setting)
@@ -93,6 +96,15 @@ export async function startEmbeddedPostgres(options: EmbeddedPostgresOptions): P
       child.stdin?.destroy()
     },
   }
+}
+
+/** Who may connect when it listens everywhere: whoever has a password. The file that initdb makes knows the loopback only. */
+async function writeOpenAccess(root: string): Promise<string> {
+  const file = path.join(root, 'access.conf')
+  await writeFile(file, ['0.0.0.0/0', '::/0'].map((from) => `host all all ${from} scram-sha-256\n`).join(''), {
+    mode: 0o644,
+  })
+  return file
 }
 
 async function initialise(

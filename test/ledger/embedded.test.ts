@@ -2,7 +2,7 @@ import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { chmod, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { createServer } from 'node:net'
-import { tmpdir } from 'node:os'
+import { networkInterfaces, tmpdir } from 'node:os'
 import path from 'node:path'
 import pg from 'pg'
 import { afterAll, beforeAll, expect, test } from 'vitest'
@@ -48,6 +48,26 @@ test('data outlives stop, kill -9 and a start in between; fsync is on; a passwor
   const third = await startEmbeddedPostgres({ dataDir, port: first.port, superuserPassword: PASSWORD })
   expect(await ask(url, 'SELECT x FROM t')).toEqual({ x: 1 })
   await third.stop()
+})
+
+test('listens on all addresses where it is told to, and asks for a password there too', async () => {
+  const addresses = Object.values(networkInterfaces()).flatMap((each) => each ?? [])
+  // A machine without a network has its loopback addresses alone.
+  const address = addresses.find(({ family, internal }) => family === 'IPv4' && !internal)?.address ?? '127.0.0.2'
+  const closed = await startEmbeddedPostgres({ dataDir: path.join(dir, 'closed'), superuserPassword: PASSWORD })
+  const at = (url: string): string => url.replace('127.0.0.1', address)
+  await expect(ask(at(closed.url('postgres', 'postgres', PASSWORD)), 'SELECT 1')).rejects.toThrow('ECONNREFUSED')
+  await closed.stop()
+  const open = await startEmbeddedPostgres({
+    dataDir: path.join(dir, 'closed'),
+    superuserPassword: PASSWORD,
+    listen: '*',
+  })
+  expect(await ask(at(open.url('postgres', 'postgres', PASSWORD)), 'SELECT 1 AS x')).toEqual({ x: 1 })
+  await expect(ask(at(open.url('postgres', 'postgres', 'wrong')), 'SELECT 1')).rejects.toThrow(
+    'password authentication failed',
+  )
+  await open.stop()
 })
 
 test('a stale postmaster.pid whose number is another process now does not keep it from starting', async () => {
