@@ -34,6 +34,8 @@ export const DecisionInput = Type.Object({
     path: Type.String(),
     /** The route template that matched (policy data `routes`), or null. */
     path_template: Type.Union([Type.String(), Type.Null()]),
+    /** The path templates of the rules that the path matches, in any of its readings; sorted. */
+    matched_templates: Type.Optional(Type.Array(Type.String())),
     /** Lower-case names; only those listed in `SELECTED_REQUEST_HEADERS`. */
     headers: Type.Record(Type.String(), Type.String()),
     caller: Type.Object({
@@ -76,6 +78,8 @@ export const DecisionInput = Type.Object({
     producer_id: Type.String(),
     namespace: Type.String(),
     region: Type.Union([Type.String(), Type.Null()]),
+    /** Labels of the pod. */
+    labels: Type.Optional(Type.Record(Type.String(), Type.String())),
   }),
   approvals: Type.Array(MatchedApproval),
 })
@@ -109,6 +113,8 @@ export const RuleDecision = Type.Object({
   regulations: Type.Optional(Type.Array(Type.String({ pattern: '^[A-Z0-9][A-Z0-9_.-]{0,63}$' }), { maxItems: 64 })),
   approval_status: Type.Optional(ApprovalStatus),
   canonicalization: Type.Optional(Type.Enum(CANONICALIZATIONS)),
+  /** The rule does not apply to this response. Only generated guards say so. */
+  outside: Type.Optional(Type.Boolean()),
 })
 export type RuleDecision = Type.Static<typeof RuleDecision>
 

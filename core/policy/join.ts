@@ -27,7 +27,7 @@ export type Judgement = {
 const UNSTATED_CLASSIFICATION: Classification = 'internal'
 const UNSTATED_APPROVAL: ApprovalStatus = 'draft'
 /** From lax to strict. */
-const APPROVAL_STRICTNESS: readonly ApprovalStatus[] = [
+export const APPROVAL_STRICTNESS: readonly ApprovalStatus[] = [
   'approved',
   'pending-approval',
   'draft',

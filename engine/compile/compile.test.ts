@@ -1,6 +1,7 @@
-import { readdir } from 'node:fs/promises'
+import { mkdtemp, readdir, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
-import { beforeAll, describe, expect, it } from 'vitest'
+import { join } from 'node:path'
+import { beforeAll, describe, expect, it, vi } from 'vitest'
 import { SignetError } from '#core/error/signet-error.ts'
 import { ensureOpa } from '#tools/opa/build.ts'
 import { compileModule, type RuleSource } from './compile.ts'
@@ -48,13 +49,16 @@ describe('compileModule', () => {
     const second = await compileSample(opa, sources.toReversed())
     expect(second.wasm.equals(first.wasm)).toBe(true)
     expect(second.module).toEqual(first.module)
-    await problemsOf([ruleSource('broken', 'decision := {')])
-    // Other test files compile at the same time: theirs are gone soon.
-    await expect
-      .poll(async () => (await readdir(tmpdir())).filter((name) => name.startsWith('signet-compile-')), {
-        timeout: 15_000,
-      })
-      .toEqual([])
+    const folder = await mkdtemp(join(tmpdir(), 'signet-leftovers-'))
+    vi.stubEnv('TMPDIR', folder)
+    try {
+      await compileSample(opa, sources)
+      await problemsOf([ruleSource('broken', 'decision := {')])
+      expect(await readdir(folder)).toEqual([])
+    } finally {
+      vi.unstubAllEnvs()
+      await rm(folder, { recursive: true, force: true })
+    }
   })
 
   it.each([

@@ -1,29 +1,27 @@
-import { mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises'
+import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { fileURLToPath } from 'node:url'
-import { promisify } from 'node:util'
-import { gunzip } from 'node:zlib'
 import { SignetError } from '#core/error/signet-error.ts'
 import type { CompiledModule, CompiledRule } from '#core/policy/manifest.ts'
 import { POLICY_DATA, scopePackage } from '#engine/bundle/layout.ts'
-import { readTar } from '#engine/bundle/tar.ts'
 import { readRuleHeader, type RuleHeader } from './metadata.ts'
-import { readOpaErrors, runOpa, type OpaProcess } from './opa.ts'
+import { buildWasm, type ModuleFile } from './module.ts'
+import { CAPABILITIES, readOpaErrors, runOpa, type OpaProcess } from './opa.ts'
 import { compareText, ruleInvalid, type RuleProblem } from './problem.ts'
 import { readSet } from './readset.ts'
-import { checkReference, relocate, staysInScope } from './relocate.ts'
+import { parseTexts } from './parse.ts'
+import { checkReference, relocate, staysAtHome } from './relocate.ts'
 import { findRootReferences, packagePath, ruleName, type SyntaxTree } from './syntax.ts'
 
 const MAX_SOURCE_BYTES = 1 << 20
 const MAX_SOURCES = 500
-const MAX_WASM_BYTES = 16 << 20
 const PARALLEL_PARSES = 4
-const CAPABILITIES = fileURLToPath(new URL('capabilities.json', import.meta.url))
 const SCOPE = /^(root|namespace\/[a-z0-9-]{1,63})$/
 const PACKAGE_NAME = /^[a-z][a-z0-9_]*$/
 const LIBRARY = 'lib'
 const RESERVED_PACKAGES = new Set([POLICY_DATA, 'signet', 'system'])
+/** Where rules of Kubernetes objects live: `rule-source.ts`. */
+const OBJECT_PACKAGE = /^rules_([0-9a-f]{2}|selected)$/
 
 export interface RuleSource {
   /** As the author knows it; errors name it. */
@@ -55,32 +53,82 @@ interface ParsedSource extends RuleSource {
  * Throws RULE_INVALID (`details.errors`: file, line, column, message of each problem), OPA_UNAVAILABLE.
  */
 export async function compileModule(options: CompileOptions): Promise<{ wasm: Buffer; module: CompiledModule }> {
-  checkOptions(options)
-  const sources = [...options.sources].sort((a, b) => compareText(a.path, b.path))
   const directory = await mkdtemp(join(tmpdir(), 'signet-compile-'))
   const opa: OpaProcess = { binary: options.opa, directory, deadline: performance.now() + options.timeoutMs }
   try {
-    const parsed = await parseSources(opa, sources)
-    analyse(parsed.sources, parsed.problems)
-    if (parsed.problems.length > 0) throw ruleInvalid(parsed.problems)
-    const rules: CompiledRule[] = []
-    parsed.sources.forEach((source, index) => {
-      if (source.header === undefined) return
-      const entrypoint = `signet/${scopePackage(options.scope)}/${source.names.join('/')}/decision`
-      rules.push({ ...source.header, entrypoint, reads: readSet(parsed.sources, index) })
-    })
-    rules.sort((a, b) => compareText(a.id, b.id))
-    const name = scopePackage(options.scope)
-    const aggregate = `signet/aggregate_${name}/decisions`
-    const wasm = await buildWasm(opa, options.scope, parsed.sources, rules, aggregate)
-    const path = options.scope === 'root' ? '/root/policy.wasm' : '/ns/policy.wasm'
-    return { wasm, module: { scope: options.scope, path, aggregate, rules } }
+    const { files, rules } = await prepareSources(opa, options.scope, options.sources)
+    const aggregate = aggregateOf(options.scope)
+    const wasm = await buildWasm(opa, files, rules, aggregate)
+    return { wasm, module: { scope: options.scope, path: modulePath(options.scope), aggregate, rules } }
   } finally {
     await rm(directory, { recursive: true, force: true })
   }
 }
 
-function checkOptions({ scope, sources }: CompileOptions): void {
+/** The entrypoint that evaluates all rules of a scope at once. */
+export function aggregateOf(scope: string): string {
+  return `signet/aggregate_${scopePackage(scope)}/decisions`
+}
+
+/** The entrypoint that evaluates one rule of a scope, in modules of very many. */
+export function selectorOf(scope: string): string {
+  return `signet/${scopePackage(scope)}/rules_selected/decision`
+}
+
+/** Where the module of a scope is in its bundle. */
+export function modulePath(scope: string): string {
+  return scope === 'root' ? '/root/policy.wasm' : '/ns/policy.wasm'
+}
+
+/** Rule files as they go into a module, and the rules that they hold, by id. Throws RULE_INVALID, OPA_UNAVAILABLE. */
+export async function prepareSources(
+  opa: OpaProcess,
+  scope: string,
+  unsorted: readonly RuleSource[],
+): Promise<{ files: Map<string, ModuleFile>; rules: CompiledRule[] }> {
+  checkSources(scope, unsorted)
+  if (unsorted.length === 0) return { files: new Map(), rules: [] }
+  const sources = [...unsorted].sort((a, b) => compareText(a.path, b.path))
+  const parsed = await parseSources(opa, sources)
+  analyse(parsed.sources, parsed.problems)
+  if (parsed.problems.length > 0) throw ruleInvalid(parsed.problems)
+  const home = scopePackage(scope)
+  const rules: CompiledRule[] = []
+  parsed.sources.forEach((source, index) => {
+    if (source.header === undefined) return
+    const entrypoint = `signet/${home}/${source.names.join('/')}/decision`
+    rules.push({ ...source.header, entrypoint, reads: readSet(parsed.sources, index) })
+  })
+  rules.sort((a, b) => compareText(a.id, b.id))
+  return { files: await relocateSources(opa, ['signet', home], parsed.sources), rules }
+}
+
+async function relocateSources(
+  opa: OpaProcess,
+  home: readonly string[],
+  sources: readonly ParsedSource[],
+): Promise<Map<string, ModuleFile>> {
+  const files = new Map<string, ModuleFile>()
+  for (const source of sources) {
+    const file = { path: source.path, text: relocate(source.text, source.tree, home) }
+    files.set(`${source.names.join('.')}.rego`, file)
+  }
+  const names = [...files.keys()].sort(compareText)
+  const trees = await parseTexts(
+    opa,
+    names.map((name) => files.get(name)!),
+  )
+  names.forEach((name, index) => {
+    const tree = trees[index]
+    if (tree !== undefined && staysAtHome(tree, home)) return
+    throw ruleInvalid([
+      { file: files.get(name)!.path, line: 1, column: 1, message: 'a reference cannot be kept inside the scope' },
+    ])
+  })
+  return files
+}
+
+function checkSources(scope: string, sources: readonly RuleSource[]): void {
   const refuse = (message: string): never => {
     throw new SignetError('RULE_INVALID', message, { details: { errors: [] } })
   }
@@ -154,7 +202,7 @@ function analyse(sources: readonly ParsedSource[], problems: RuleProblem[]): voi
     const dotted = source.names.join('.')
     if (source.names.length === 0 || !source.names.every((name) => PACKAGE_NAME.test(name))) {
       refuse(`package ${dotted}: its parts must be lower-case letters, digits and _`)
-    } else if (RESERVED_PACKAGES.has(source.names[0]!) || dotted === LIBRARY) {
+    } else if (RESERVED_PACKAGES.has(source.names[0]!) || OBJECT_PACKAGE.test(source.names[0]!) || dotted === LIBRARY) {
       refuse(`package ${dotted} is reserved`)
     }
     const owner = owners.get(dotted)
@@ -178,62 +226,4 @@ function analyse(sources: readonly ParsedSource[], problems: RuleProblem[]): voi
       if (reference.head === 'data') checkReference(reference, packages, source.path, problems)
     }
   }
-}
-
-async function buildWasm(
-  opa: OpaProcess,
-  scope: string,
-  sources: readonly ParsedSource[],
-  rules: readonly CompiledRule[],
-  aggregate: string,
-): Promise<Buffer> {
-  const paths = new Map<string, string>()
-  for (const source of sources) {
-    // The name is in the module's abort messages: it must be the same on every machine, and say which rule it was.
-    const name = `${source.names.join('.')}.rego`
-    paths.set(name, source.path)
-    await writeFile(join(opa.directory, name), relocate(source.text, source.tree, scope))
-  }
-  const names = [...paths.keys()].sort(compareText)
-  const trees = await parseTrees(opa, names, paths)
-  trees.forEach((tree, index) => {
-    if (staysInScope(tree, scope)) return
-    const file = paths.get(names[index]!)!
-    throw ruleInvalid([{ file, line: 1, column: 1, message: 'a reference cannot be kept inside the scope' }])
-  })
-  await writeFile(join(opa.directory, '_aggregate.rego'), aggregateSource(aggregate, rules))
-  const entrypoints = [aggregate, ...rules.map((rule) => rule.entrypoint)]
-  const result = await runOpa(opa, [
-    'build',
-    '--target=wasm',
-    '--prune-unused',
-    `--capabilities=${CAPABILITIES}`,
-    ...entrypoints.map((entrypoint) => `--entrypoint=${entrypoint}`),
-    '--output=module.tar.gz',
-    ...names,
-    '_aggregate.rego',
-  ])
-  if (result.code !== 0) throw ruleInvalid(readOpaErrors(result.stderr || result.stdout, paths))
-  const output = join(opa.directory, 'module.tar.gz')
-  if ((await stat(output)).size > MAX_WASM_BYTES) throw tooLarge()
-  const bundle = await promisify(gunzip)(await readFile(output), { maxOutputLength: 4 * MAX_WASM_BYTES })
-  const wasm = readTar(bundle).get('policy.wasm')
-  if (wasm === undefined) throw new SignetError('OPA_UNAVAILABLE', 'opa build made no policy.wasm')
-  if (wasm.length > MAX_WASM_BYTES) throw tooLarge()
-  return Buffer.from(wasm)
-}
-
-/** A generated module that puts all rules' decisions in one object, so that one call evaluates them. Rules that are off stay out. */
-function aggregateSource(aggregate: string, rules: readonly CompiledRule[]): string {
-  const toPath = (entrypoint: string): string => entrypoint.split('/').join('.')
-  const [, name] = aggregate.split('/')
-  const live = rules.filter((rule) => rule.mode !== 'off')
-  const lines = live.map((rule) => `decisions[${JSON.stringify(rule.id)}] := data.${toPath(rule.entrypoint)}`)
-  return [`package signet.${name}`, ...(lines.length > 0 ? lines : ['decisions := {}']), ''].join('\n\n')
-}
-
-function tooLarge(): SignetError {
-  return new SignetError('RULE_INVALID', `the compiled module is larger than ${MAX_WASM_BYTES >> 20} MiB`, {
-    details: { errors: [] },
-  })
 }

@@ -1,5 +1,7 @@
 import { spawn } from 'node:child_process'
+import { readFile } from 'node:fs/promises'
 import { basename } from 'node:path'
+import { fileURLToPath } from 'node:url'
 import { SignetError } from '#core/error/signet-error.ts'
 import type { RuleProblem } from './problem.ts'
 
@@ -11,6 +13,8 @@ export interface OpaProcess {
   directory: string
   /** `performance.now()` at which it is killed. */
   deadline: number
+  /** Resident memory at which it is killed; default 2,048. */
+  maxMemoryMiB?: number
 }
 
 export interface OpaResult {
@@ -19,15 +23,32 @@ export interface OpaResult {
   stderr: string
 }
 
-const MAX_OUTPUT_BYTES = 64 << 20
+/** Built-ins that run in wasm, and no network (`tools/opa/generate-capabilities.ts`). */
+export const CAPABILITIES = fileURLToPath(new URL('capabilities.json', import.meta.url))
 
-/** Runs OPA with these arguments (never through a shell). Throws OPA_UNAVAILABLE, or RULE_INVALID when time or output run out. */
+const MAX_OUTPUT_BYTES = 64 << 20
+/** Of resident memory. Go gives memory back when it nears the soft limit; past the hard one the process is killed. */
+const DEFAULT_MAX_MEMORY_MIB = 2048
+const MEMORY_CHECK_MS = 50
+
+/**
+ * Runs OPA with these arguments (never through a shell). Throws OPA_UNAVAILABLE, or RULE_INVALID when time, memory or output run out.
+ * Memory is measured from outside, every 50 ms: a limit on address space would be of no use, as Go reserves much more than it takes.
+ */
 export function runOpa(opa: OpaProcess, args: readonly string[]): Promise<OpaResult> {
+  const maxMemoryMiB = opa.maxMemoryMiB ?? DEFAULT_MAX_MEMORY_MIB
   return new Promise((resolve, reject) => {
     const child = spawn(opa.binary, args, {
       cwd: opa.directory,
       // Nothing of the caller's environment: no proxy, no credentials, no home.
-      env: { PATH: '/nonexistent', HOME: opa.directory, TMPDIR: opa.directory },
+      env: {
+        PATH: '/nonexistent',
+        HOME: opa.directory,
+        TMPDIR: opa.directory,
+        GOMEMLIMIT: `${Math.ceil(maxMemoryMiB * 0.75)}MiB`,
+        // A short process collects more often than it needs to: the tree that it builds lives to its end.
+        GOGC: '200',
+      },
       stdio: ['ignore', 'pipe', 'pipe'],
     })
     let refusal: string | undefined
@@ -39,6 +60,17 @@ export function runOpa(opa: OpaProcess, args: readonly string[]): Promise<OpaRes
       () => stop(`OPA did not finish in time (opa ${args[0]})`),
       Math.max(1, opa.deadline - performance.now()),
     )
+    const checkMemory = async (): Promise<void> => {
+      if ((await residentMiB(child.pid)) <= maxMemoryMiB) return
+      stop(`OPA took more than ${maxMemoryMiB} MiB of memory (opa ${args[0]})`)
+    }
+    const watch = setInterval(() => {
+      void checkMemory()
+    }, MEMORY_CHECK_MS)
+    const clear = (): void => {
+      clearTimeout(timer)
+      clearInterval(watch)
+    }
     const chunks: { stdout: Buffer[]; stderr: Buffer[] } = { stdout: [], stderr: [] }
     let total = 0
     for (const name of ['stdout', 'stderr'] as const) {
@@ -49,22 +81,30 @@ export function runOpa(opa: OpaProcess, args: readonly string[]): Promise<OpaRes
       })
     }
     child.once('error', (cause) => {
-      clearTimeout(timer)
+      clear()
       reject(new SignetError('OPA_UNAVAILABLE', `OPA at ${opa.binary} cannot be run: ${cause.message}`, { cause }))
     })
     child.once('close', (code, signal) => {
-      clearTimeout(timer)
+      clear()
+      const stderr = Buffer.concat(chunks.stderr).toString('utf8')
+      // A Go program that recurses too deep or runs out of memory prints its stack.
+      if (code === 2 && /^(fatal error|runtime):/m.test(stderr)) refusal ??= `OPA cannot cope with it (opa ${args[0]})`
       if (refusal !== undefined) reject(new SignetError('RULE_INVALID', refusal, { details: { errors: [] } }))
       else if (code === null) reject(new SignetError('OPA_UNAVAILABLE', `OPA was ended by ${signal} (opa ${args[0]})`))
-      else {
-        resolve({
-          code,
-          stdout: Buffer.concat(chunks.stdout).toString('utf8'),
-          stderr: Buffer.concat(chunks.stderr).toString('utf8'),
-        })
-      }
+      else resolve({ code, stdout: Buffer.concat(chunks.stdout).toString('utf8'), stderr })
     })
   })
+}
+
+/** Resident memory of a process; 0 where the system does not tell (only Linux has /proc). */
+async function residentMiB(pid: number | undefined): Promise<number> {
+  try {
+    const statm = await readFile(`/proc/${pid}/statm`, 'utf8')
+    // In pages, of 4 KiB but on few arm64 machines, where the limit is then a wider one.
+    return Number(statm.split(' ')[1]) / 256
+  } catch {
+    return 0
+  }
 }
 
 interface OpaError {

@@ -27,3 +27,17 @@ export function ruleInvalid(problems: readonly RuleProblem[]): SignetError {
 export function compareText(a: string, b: string): number {
   return a < b ? -1 : a > b ? 1 : 0
 }
+
+/** The set of rules as a whole is too much: no single rule is to blame. */
+export function tooLarge(maxBytes: number): SignetError {
+  return new SignetError('RULE_INVALID', `the compiled module is larger than ${maxBytes >> 20} MiB`, {
+    details: { errors: [] },
+  })
+}
+
+/** The problems in a RULE_INVALID of one rule; where it names none, its message. */
+export function problemsOf(error: SignetError, file: string): RuleProblem[] {
+  const errors = error.details?.['errors']
+  if (Array.isArray(errors) && errors.length > 0) return errors as RuleProblem[]
+  return [{ file, line: 1, column: 1, message: error.message }]
+}

@@ -1,4 +1,4 @@
-import { POLICY_DATA, scopePackage } from '#engine/bundle/layout.ts'
+import { POLICY_DATA } from '#engine/bundle/layout.ts'
 import type { RuleProblem } from './problem.ts'
 import { findRootReferences, packagePath, type Reference, type SyntaxTree } from './syntax.ts'
 
@@ -11,6 +11,7 @@ export function checkReference(
   packages: readonly (readonly string[])[],
   file: string,
   problems: RuleProblem[],
+  allowed = 'the packages of this scope',
 ): void {
   if (path[0] === POLICY_DATA) return
   const isAboveOrBelow = (names: readonly string[]): boolean =>
@@ -22,16 +23,16 @@ export function checkReference(
     column: location.col,
     message:
       `refers to ${path.length === 0 ? 'all of data' : `data.${path.join('.')}`}; ` +
-      `allowed are the packages of this scope and data.${POLICY_DATA}`,
+      `allowed are ${allowed} and data.${POLICY_DATA}`,
   })
 }
 
 /**
- * The source with its package and all references to packages moved below `data.signet.SCOPE`. Works on positions that the
- * parser gave; line numbers stay. Throws Error where the source does not have at a position what the tree says.
+ * The source with its package and all references to packages moved below `data.HOME`. Works on positions that the parser gave; line
+ * numbers stay. Throws Error where the source does not have at a position what the tree says.
  */
-export function relocate(text: string, tree: SyntaxTree, scope: string): string {
-  const prefix = `signet.${scopePackage(scope)}`
+export function relocate(text: string, tree: SyntaxTree, home: readonly string[]): string {
+  const prefix = home.join('.')
   const edits = new Map<string, { row: number; col: number; expect: string; insert: string; after: boolean }>()
   const start = tree.package.path[0]!.location!
   edits.set(`${start.row}:${start.col}`, {
@@ -59,11 +60,11 @@ export function relocate(text: string, tree: SyntaxTree, scope: string): string 
   return lines.map((line) => line.join('')).join('\n')
 }
 
-/** Whether a relocated source, parsed again, stays in its scope: the check that does not trust `relocate`. */
-export function staysInScope(tree: SyntaxTree, scope: string): boolean {
-  const inScope = (path: readonly string[]): boolean => path[0] === 'signet' && path[1] === scopePackage(scope)
+/** Whether a relocated source, parsed again, stays below `data.HOME`: the check that does not trust `relocate`. */
+export function staysAtHome(tree: SyntaxTree, home: readonly string[]): boolean {
+  const isAtHome = (path: readonly string[]): boolean => home.every((name, i) => path[i] === name)
   return (
-    inScope(packagePath(tree)) &&
-    findRootReferences(tree).every((r) => r.head !== 'data' || r.path[0] === POLICY_DATA || inScope(r.path))
+    isAtHome(packagePath(tree)) &&
+    findRootReferences(tree).every((r) => r.head !== 'data' || r.path[0] === POLICY_DATA || isAtHome(r.path))
   )
 }

@@ -1,5 +1,6 @@
 import { LRUCache } from 'lru-cache'
 import type { DecisionInput, RuleOutcome } from '#core/policy/decision.ts'
+import { isLive } from '#core/policy/manifest.ts'
 import type { Evaluator } from './evaluator.ts'
 import { reducePaths } from './paths.ts'
 
@@ -32,7 +33,7 @@ export function createCachedEvaluator(evaluator: Evaluator, options: { maxEntrie
       close: () => evaluator.close(),
     }
   }
-  const live = evaluator.rules.filter((rule) => rule.mode !== 'off')
+  const live = evaluator.rules.filter(isLive)
   const append = reducePaths(live.flatMap((rule) => rule.reads)).map((path) => valueAppender(path))
   const cache = new LRUCache<string, readonly RuleOutcome[]>({ max: options.maxEntries })
   return {

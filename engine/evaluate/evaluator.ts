@@ -1,6 +1,6 @@
 import { SignetError } from '#core/error/signet-error.ts'
 import type { DecisionInput, RuleOutcome } from '#core/policy/decision.ts'
-import type { CompiledRule } from '#core/policy/manifest.ts'
+import { isLive, type CompiledRule } from '#core/policy/manifest.ts'
 import { canonicalText } from '#engine/bundle/canonical.ts'
 import type { VerifiedBundle } from '#engine/bundle/load.ts'
 import { ModuleRunner, outcomeName, type RuleFault, type RunnerOptions } from './module-runner.ts'
@@ -61,7 +61,7 @@ export async function createEvaluator(bundle: VerifiedBundle, options: Evaluator
     }
     rules.push(...module.rules.map((rule) => ({ ...rule, id: outcomeName(module.scope, rule.id) })))
   }
-  const readSet = [...new Set(rules.filter((rule) => rule.mode !== 'off').flatMap((rule) => rule.reads))]
+  const readSet = [...new Set(rules.filter(isLive).flatMap((rule) => rule.reads))]
   const faulted = new WeakSet<readonly RuleOutcome[]>()
   return {
     revision: bundle.revision,

@@ -1,5 +1,5 @@
 import { createContext, Script } from 'node:vm'
-import { webAssembly, type WasmModule } from './webassembly.ts'
+import { webAssembly, type WasmMemory, type WasmModule } from './webassembly.ts'
 
 /**
  * A host for the modules that `opa build -t wasm` makes (OPA wasm ABI 1.2 and newer,
@@ -69,7 +69,7 @@ export function createWasmHost(
   module: WasmModule,
   options: { maxMemoryMiB: number; data?: string; allowHostBuiltins?: boolean },
 ): WasmHost {
-  const memory = new webAssembly.Memory({ initial: 5, maximum: Math.max(5, options.maxMemoryMiB * 16) })
+  let memory: WasmMemory
   const readText = (address: number): string => {
     const bytes = new Uint8Array(memory.buffer)
     return decoder.decode(bytes.subarray(address, bytes.indexOf(0, address)))
@@ -78,7 +78,6 @@ export function createWasmHost(
     throw new WasmFault('abort', `built-in ${id} is not available`)
   }
   const env = {
-    memory,
     opa_abort: (address: number) => {
       const message = readText(address)
       throw new WasmFault(message === 'opa_malloc: failed' ? 'memory' : 'abort', message)
@@ -90,7 +89,9 @@ export function createWasmHost(
     opa_builtin3: refuseBuiltin,
     opa_builtin4: refuseBuiltin,
   }
-  const wasm = new webAssembly.Instance(module, { env }).exports as unknown as Exports
+  const instance = instantiate(module, env, Math.max(5, options.maxMemoryMiB * 16))
+  memory = instance.memory
+  const wasm = instance.exports as Exports
   if (wasm.opa_wasm_abi_version?.value !== 1 || wasm.opa_wasm_abi_minor_version?.value < 2) {
     throw new Error('not an OPA module of ABI 1.2 or newer')
   }
@@ -157,6 +158,27 @@ export function createWasmHost(
         argument = { entrypoint: 0, input: '' }
       }
     },
+  }
+}
+
+/**
+ * A module says how many pages its constants need, but JavaScript cannot read that; some 60 KB of constants a hundred rules. Throws
+ * LinkError or RuntimeError where the maximum is too little.
+ */
+function instantiate(
+  module: WasmModule,
+  env: Readonly<Record<string, unknown>>,
+  maximum: number,
+): { memory: WasmMemory; exports: unknown } {
+  for (let initial = 5; ; initial = Math.min(maximum, initial * 4)) {
+    const memory = new webAssembly.Memory({ initial, maximum })
+    try {
+      return { memory, exports: new webAssembly.Instance(module, { env: { ...env, memory } }).exports }
+    } catch (error) {
+      // RuntimeError: more pages than it says, as OPA 1.22 leaves its table of functions out.
+      const isTooSmall = error instanceof webAssembly.LinkError || error instanceof webAssembly.RuntimeError
+      if (!isTooSmall || initial >= maximum) throw error
+    }
   }
 }
 

@@ -1,5 +1,5 @@
 import type { RuleOutcome } from '#core/policy/decision.ts'
-import type { CompiledModule, CompiledRule } from '#core/policy/manifest.ts'
+import { isLive, type CompiledModule, type CompiledRule } from '#core/policy/manifest.ts'
 import { createWasmHost, WasmFault, type FaultKind, type WasmHost } from './host.ts'
 import { toOutcome, undecidable } from './outcome.ts'
 import { pathsMeet } from './paths.ts'
@@ -33,6 +33,8 @@ interface LiveRule {
   rule: CompiledRule
   /** Id in outcomes. */
   name: string
+  /** What it reads that could not be determined for this input, while its guard is known: only that it is outside counts. */
+  unread: string | undefined
   /** Times in a row that it took all the time or memory by itself. */
   strikes: number
   pausedUntil: number
@@ -42,6 +44,7 @@ interface LiveRule {
 export class ModuleRunner {
   readonly #module: WasmModule
   readonly #aggregate: string
+  readonly #hasSelector: boolean
   readonly #rules: LiveRule[]
   readonly #data: string
   readonly #options: RunnerOptions
@@ -51,11 +54,16 @@ export class ModuleRunner {
   constructor(wasm: WasmModule, compiled: CompiledModule, data: string, options: RunnerOptions) {
     this.#module = wasm
     this.#aggregate = compiled.aggregate
+    this.#hasSelector = compiled.selector !== undefined
     this.#data = data
     this.#options = options
-    this.#rules = compiled.rules
-      .filter((rule) => rule.mode !== 'off')
-      .map((rule) => ({ rule, name: outcomeName(compiled.scope, rule.id), strikes: 0, pausedUntil: -Infinity }))
+    this.#rules = compiled.rules.filter(isLive).map((rule) => ({
+      rule,
+      name: outcomeName(compiled.scope, rule.id),
+      unread: undefined,
+      strikes: 0,
+      pausedUntil: -Infinity,
+    }))
     const { entrypoints } = this.#liveHost()
     for (const name of [compiled.aggregate, ...compiled.rules.map((rule) => rule.entrypoint)]) {
       if (!entrypoints.has(name)) throw new Error(`the module ${compiled.path} has no entrypoint ${name}`)
@@ -70,8 +78,8 @@ export class ModuleRunner {
     let faulted = false
     for (const live of this.#rules) {
       const path = unread.find((candidate) => live.rule.reads.some((read) => pathsMeet(read, candidate)))
-      if (path !== undefined)
-        given.set(live.name, undecidable(live.name, `${path || 'the input'} could not be determined`))
+      live.unread = path
+      if (path !== undefined && !isGuardKnown(live.rule, unread)) given.set(live.name, undetermined(live.name, path))
       else if (live.pausedUntil > now) {
         given.set(live.name, undecidable(live.name, 'paused after it took all the time or memory there is'))
         faulted = true
@@ -97,19 +105,23 @@ export class ModuleRunner {
     wanted: readonly LiveRule[],
     given: Map<string, RuleOutcome>,
   ): 'done' | 'rule fault' | 'input fault' {
-    let decisions: Record<string, unknown>
+    let decisions: unknown
     try {
-      decisions = (this.#evaluate(this.#aggregate, input, this.#options.timeoutMs) ?? {}) as Record<string, unknown>
+      decisions = this.#evaluate(this.#aggregate, input, this.#options.timeoutMs)
     } catch (error) {
       if (!(error instanceof WasmFault)) throw error
       if (error.kind !== 'input') return 'rule fault'
       this.#refuseInput(error, wanted, given)
       return 'input fault'
     }
-    for (const { rule, name } of wanted) {
-      given.set(name, toOutcome(name, Object.hasOwn(decisions, rule.id) ? decisions[rule.id] : undefined))
-    }
+    for (const live of wanted) given.set(live.name, this.#outcomeOf(live, ownMember(decisions, live.rule.id)))
     return 'done'
+  }
+
+  #outcomeOf({ name, unread }: LiveRule, value: unknown): RuleOutcome {
+    const outcome = toOutcome(name, value)
+    if (unread === undefined || ('decision' in outcome && outcome.decision.outside === true)) return outcome
+    return undetermined(name, unread)
   }
 
   #runEach(input: string, wanted: readonly LiveRule[], given: Map<string, RuleOutcome>): void {
@@ -124,7 +136,7 @@ export class ModuleRunner {
       }
       const limitMs = Math.min(timeoutMs, remainingMs)
       try {
-        given.set(name, toOutcome(name, this.#evaluate(rule.entrypoint, input, limitMs)))
+        given.set(name, this.#outcomeOf(live, this.#evaluateOne(rule, input, limitMs)))
         live.strikes = 0
       } catch (error) {
         if (!(error instanceof WasmFault)) throw error
@@ -134,6 +146,14 @@ export class ModuleRunner {
         onFault({ rule: name, kind: error.kind, reason: error.message })
       }
     }
+  }
+
+  /** The decision of one rule, by its own entrypoint or by the module's selector. */
+  #evaluateOne({ id, entrypoint }: CompiledRule, input: string, timeoutMs: number): unknown {
+    if (!this.#hasSelector) return this.#evaluate(entrypoint, input, timeoutMs)
+    // The input is an object with members.
+    const selecting = `{"signet_only":${JSON.stringify(id)},${input.slice(1)}`
+    return ownMember(this.#evaluate(entrypoint, selecting, timeoutMs), id)
   }
 
   /** Where the input cannot be read, no rule can be judged, and none is to blame. */
@@ -165,6 +185,20 @@ export class ModuleRunner {
     this.#host ??= createWasmHost(this.#module, { maxMemoryMiB: this.#options.maxMemoryMiB, data: this.#data })
     return this.#host
   }
+}
+
+/** Whether what decides that the rule applies could be determined. */
+function isGuardKnown({ guard }: CompiledRule, unread: readonly string[]): boolean {
+  return guard !== undefined && !unread.some((path) => guard.some((read) => pathsMeet(read, path)))
+}
+
+function undetermined(name: string, path: string): RuleOutcome {
+  return undecidable(name, `${path || 'the input'} could not be determined`)
+}
+
+function ownMember(value: unknown, name: string): unknown {
+  if (typeof value !== 'object' || value === null || !Object.hasOwn(value, name)) return undefined
+  return (value as Record<string, unknown>)[name]
 }
 
 /** A rule's id in outcomes: root rules by their id, a namespace's as `NAMESPACE/id`, so that none can take another's name. */

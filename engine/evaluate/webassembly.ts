@@ -8,6 +8,8 @@ export interface WasmModule {
 interface WebAssemblyApi {
   Memory: new (limits: { initial: number; maximum: number }) => WasmMemory
   Instance: new (module: WasmModule, imports: Record<string, Record<string, unknown>>) => { exports: object }
+  LinkError: new (...args: never[]) => Error
+  RuntimeError: new (...args: never[]) => Error
   compile(bytes: Uint8Array): Promise<WasmModule>
 }
 

@@ -3,6 +3,7 @@ import type { Logger } from 'pino'
 import type { RuleMode } from '#core/policy/manifest.ts'
 import type { Evaluator } from '#engine/evaluate/evaluator.ts'
 import { parsePolicyData, type PolicyData } from './data.ts'
+import { NO_LABELS, parseLabels, type WorkloadLabels } from './labels.ts'
 import { createPolicy, type Policy } from './policy.ts'
 
 /**
@@ -13,6 +14,8 @@ export class PolicyHolder {
   #evaluator: Evaluator | null = null
   #data: PolicyData = { version: 1 }
   #dataDigest = 'none'
+  #labels: WorkloadLabels = NO_LABELS
+  #labelsDigest = 'none'
   #policy: Policy | null = null
   readonly #defaultMode: RuleMode
   readonly #log: Logger
@@ -43,9 +46,21 @@ export class PolicyHolder {
     this.#log.info({ event: 'policy_data_loaded', digest }, 'policy data in force')
   }
 
+  /** The pod's labels, as the downward API writes them. Throws CONFIG_INVALID and keeps what was in force. */
+  useLabels(text: string): void {
+    const digest = createHash('sha256').update(text).digest('hex')
+    if (digest === this.#labelsDigest) return
+    this.#labels = parseLabels(text)
+    this.#labelsDigest = digest
+    this.#rebuild()
+    this.#log.info({ event: 'workload_labels_loaded', digest }, 'labels of the pod in force')
+  }
+
   #rebuild(): void {
     if (this.#evaluator !== null) {
-      this.#policy = createPolicy(this.#evaluator, this.#data, this.#dataDigest, this.#defaultMode)
+      // Labels, too, decide what is let out: with them the entity tags change.
+      const digest = this.#labels === NO_LABELS ? this.#dataDigest : `${this.#dataDigest} ${this.#labelsDigest}`
+      this.#policy = createPolicy(this.#evaluator, this.#data, digest, this.#defaultMode, this.#labels)
     }
   }
 }

@@ -1,10 +1,13 @@
 import { createHash } from 'node:crypto'
 import { joinOutcomes, type Judgement } from '#core/policy/join.ts'
 import { FACT_NAMES, type DecisionInput, type FactName, type RuleOutcome } from '#core/policy/decision.ts'
-import type { CompiledRule, RuleMode } from '#core/policy/manifest.ts'
+import { isLive, type CompiledRule, type RuleMode } from '#core/policy/manifest.ts'
+import { compileTemplates } from '#core/policy/templates.ts'
 import type { Evaluator } from '#engine/evaluate/evaluator.ts'
+import { pathReadings } from '../http/request-target.ts'
 import { compileApprovals, type ApprovalTable } from './approvals.ts'
 import type { ModeSetting, PolicyData, RouteData } from './data.ts'
+import { NO_LABELS, type WorkloadLabels } from './labels.ts'
 import { compileRoutes, type RouteTable } from './routes.ts'
 
 /**
@@ -18,6 +21,10 @@ export type Policy = {
   readonly readsBody: boolean
   readonly readsCaller: boolean
   readonly routes: RouteTable
+  /** The path templates of rules that a path matches, in any of its readings; sorted, to read only. */
+  matchedTemplates(path: string): string[]
+  /** Labels of the pod. */
+  readonly labels: WorkloadLabels
   readonly approvals: ApprovalTable
   readonly stampsEnabled: boolean
   readonly auditEnabled: boolean
@@ -34,6 +41,7 @@ export function createPolicy(
   data: PolicyData,
   dataDigest: string,
   defaultMode: RuleMode,
+  labels: WorkloadLabels = NO_LABELS,
 ): Policy {
   const templates = new Set((data.routes ?? []).map((route) => route.template))
   const approvalRoutes = [...new Set((data.approvals ?? []).map((approval) => approval.resource))]
@@ -43,16 +51,21 @@ export function createPolicy(
   // Maps, as a rule or a tenant may be called `constructor`.
   const ruleModes = new Map(Object.entries(data.modes?.rules ?? {}))
   const tenantModes = new Map(Object.entries(data.modes?.tenants ?? {}))
-  const sampled = [...ruleModes.values()].some((setting) => (setting.percentage ?? 100) < 100)
+  const inForce = new Map(evaluator.rules.map((rule) => [rule.id, enforcementOf(rule, ruleModes.get(rule.id))]))
+  const settings = [...inForce.values()].flatMap(({ general, tenants }) => [general, ...tenants.values()])
+  const sampled = settings.some((setting) => (setting.percentage ?? 100) < 100)
+  const byTenant = [...inForce.values()].some(({ tenants }) => tenants.size > 0)
   // A cached decision is the same object each time: so is its judgement, as long as no percentage depends on the request.
   const judgements = new WeakMap<readonly RuleOutcome[], Map<string, Judgement>>()
 
   let revisionValidUntilMs = -1
   let etagRevision = ''
 
-  const modeOf = (rule: CompiledRule, requestId: string): RuleMode => {
-    const setting = ruleModes.get(rule.id)
-    return setting === undefined ? rule.mode : settle(setting, rule.id, requestId)
+  const ruleTemplates = compileTemplates(evaluator.rules.filter(isLive).flatMap((rule) => rule.match_templates ?? []))
+
+  const modeOf = (rule: CompiledRule, tenant: string, requestId: string): RuleMode => {
+    const { general, tenants } = inForce.get(rule.id) as Enforcement
+    return settle(tenants.get(tenant) ?? general, rule.id, requestId)
   }
 
   return {
@@ -61,6 +74,8 @@ export function createPolicy(
     wantedFacts: new Set(FACT_NAMES.filter((name) => evaluator.reads(`response.facts.${name}`))),
     readsBody: evaluator.reads('response.body'),
     readsCaller: evaluator.reads('request.caller'),
+    matchedTemplates: (path) => (ruleTemplates.isEmpty ? NO_TEMPLATES : ruleTemplates.match(pathReadings(path))),
+    labels,
     routes: compileRoutes([...(data.routes ?? []), ...approvalRoutes]),
     approvals,
     stampsEnabled: data.flags?.['compliance.stamps.v1'] ?? true,
@@ -81,17 +96,37 @@ export function createPolicy(
     },
     judge(input, undecidable, requestId, body) {
       const outcomes = evaluator.evaluate(input, undecidable, body)
-      if (sampled) return joinOutcomes(evaluator.rules, outcomes, input.channel, (rule) => modeOf(rule, requestId))
-      let byChannel = judgements.get(outcomes)
-      if (byChannel === undefined) judgements.set(outcomes, (byChannel = new Map()))
-      let judgement = byChannel.get(input.channel)
+      const join = (): Judgement =>
+        joinOutcomes(evaluator.rules, outcomes, input.channel, (rule) => modeOf(rule, input.tenant, requestId))
+      if (sampled) return join()
+      // Where modes do not differ by tenant, its name, which may be of any number, stays out.
+      const key = byTenant ? `${input.channel} ${input.tenant}` : input.channel
+      let kept = judgements.get(outcomes)
+      if (kept === undefined) judgements.set(outcomes, (kept = new Map()))
+      let judgement = kept.get(key)
       if (judgement === undefined) {
-        judgement = joinOutcomes(evaluator.rules, outcomes, input.channel, (rule) => modeOf(rule, requestId))
-        byChannel.set(input.channel, judgement)
+        judgement = join()
+        if (kept.size < MAX_KEPT_JUDGEMENTS) kept.set(key, judgement)
       }
       return judgement
     },
   }
+}
+
+const NO_TEMPLATES: string[] = []
+
+/** Of one decision: there are two channels, and a proxy has one tenant. */
+const MAX_KEPT_JUDGEMENTS = 64
+
+type Enforcement = { readonly general: ModeSetting; readonly tenants: ReadonlyMap<string, ModeSetting> }
+const NO_TENANTS: ReadonlyMap<string, ModeSetting> = new Map()
+
+/** How far a rule is in force: what the policy data says of it, which replaces what the rule says of itself. */
+function enforcementOf({ mode, enforcement }: CompiledRule, override: ModeSetting | undefined): Enforcement {
+  if (override !== undefined) return { general: override, tenants: NO_TENANTS }
+  const { percentage, tenants = {} } = enforcement ?? {}
+  const general: ModeSetting = percentage === undefined ? { mode } : { mode, percentage }
+  return { general, tenants: new Map(Object.entries(tenants)) }
 }
 
 /** Applies a percentage, the same way for every retry of one request: by our own request id, which no client chooses. */
