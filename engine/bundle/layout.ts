@@ -8,3 +8,11 @@ export function scopePackage(scope: string): string {
 
 /** The file of a bundle that its signature is in; the only one that is not signed. */
 export const SIGNATURES = '.signatures.json'
+
+/**
+ * Bytes of wasm that a module may have. A namespace's own are few on purpose: whatever its authors write, root and own together
+ * stay below what proxies take (`load.ts`), so that nobody's rules can keep the platform's out.
+ */
+export function maxWasmBytes(scope: string): number {
+  return scope === 'root' ? 40 << 20 : 6 << 20
+}

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { SignetError } from '#core/error/signet-error.ts'
 import type { CompiledModule, CompiledRule } from '#core/policy/manifest.ts'
-import { POLICY_DATA, scopePackage } from '#engine/bundle/layout.ts'
+import { maxWasmBytes, POLICY_DATA, scopePackage } from '#engine/bundle/layout.ts'
 import { readRuleHeader, type RuleHeader } from './metadata.ts'
 import { buildWasm, type ModuleFile } from './module.ts'
 import { CAPABILITIES, readOpaErrors, runOpa, type OpaProcess } from './opa.ts'
@@ -58,7 +58,7 @@ export async function compileModule(options: CompileOptions): Promise<{ wasm: Bu
   try {
     const { files, rules } = await prepareSources(opa, options.scope, options.sources)
     const aggregate = aggregateOf(options.scope)
-    const wasm = await buildWasm(opa, files, rules, aggregate)
+    const wasm = await buildWasm(opa, files, rules, aggregate, maxWasmBytes(options.scope))
     return { wasm, module: { scope: options.scope, path: modulePath(options.scope), aggregate, rules } }
   } finally {
     await rm(directory, { recursive: true, force: true })

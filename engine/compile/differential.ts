@@ -1,11 +1,14 @@
+import { once } from 'node:events'
 import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { isDeepStrictEqual } from 'node:util'
+import { Worker } from 'node:worker_threads'
+import { SignetError } from '#core/error/signet-error.ts'
 import type { DecisionInput, RuleOutcome } from '#core/policy/decision.ts'
-import { createWasmHost, WasmFault } from '#engine/evaluate/host.ts'
+import { isLive } from '#core/policy/manifest.ts'
 import { toOutcome, undecidable } from '#engine/evaluate/outcome.ts'
-import { webAssembly } from '#engine/evaluate/webassembly.ts'
+import type { SampleResults, SampleTask } from './differential-worker.ts'
 import { writeAll } from './module.ts'
 import { readOpaErrors, runOpa, type OpaResult } from './opa.ts'
 import { ruleInvalid } from './problem.ts'
@@ -38,28 +41,47 @@ const LABELS = {}
 
 /**
  * Compares what the module decides in wasm with what `opa eval` decides, on samples, each also with all path templates of the rules matched:
- * at most 20 differences; none, and the module may be activated. One OPA process. Throws RULE_INVALID when a rule stops the evaluation (it is the
- * `file` of `details.errors`) or time runs out, OPA_UNAVAILABLE.
+ * at most 20 differences; none, and the module may be activated. A rule that takes all the time or memory of an evaluation is one, and
+ * keeps nobody else from being compared. wasm runs in a thread of its own, OPA in one process. Throws RULE_INVALID when a rule stops the
+ * evaluation in OPA (it is the `file` of `details.errors`) or time runs out, OPA_UNAVAILABLE.
  */
 export async function checkDifferential(options: DifferentialOptions): Promise<Difference[]> {
   const { module, sources } = options.module
-  const rules = module.rules.map(({ id }) => id).filter((id) => options.only?.has(id) ?? true)
+  const isAsked = (id: string): boolean => options.only?.has(id) ?? true
+  // Rules that are off are not in the aggregate, and decide nothing.
+  const live = module.rules.filter(isLive).map(({ id }) => id)
+  const rules = live.filter(isAsked)
   const inputs = withTemplates(options.samples, [
     ...new Set(module.rules.flatMap((rule) => rule.match_templates ?? [])),
   ])
   if (rules.length === 0 || inputs.length === 0) return []
-  const [inWasm, inOpa] = await Promise.all([
-    decideInWasm(options, inputs),
-    decideInOpa(options, sources, rules, inputs),
-  ])
+  const deadline = performance.now() + options.timeoutMs
+  const inWasm = await decideInWasm(options, live, inputs, deadline)
   const differences: Difference[] = []
+  const exhausting = new Set<string>()
+  for (const { rule, sample, reason } of inWasm.exhausted) {
+    if (exhausting.has(rule)) continue
+    exhausting.add(rule)
+    if (!isAsked(rule) || differences.length === MAX_DIFFERENCES) continue
+    differences.push({
+      rule,
+      sample,
+      wasm: undecidable(rule, `wasm: ${reason}`),
+      opa: undecidable(rule, 'was not asked'),
+    })
+  }
+  const compared = rules.filter((rule) => !exhausting.has(rule))
+  if (compared.length === 0) return differences
+  const inOpa = await decideInOpa(options, sources, compared, inputs, deadline)
   for (const [sample] of inputs.entries()) {
-    for (const rule of rules) {
+    for (const rule of compared) {
+      const wasm = inWasm.outcomes[sample]?.[rule]
+      // Others took the time; they are named.
+      if (wasm === undefined) continue
       const opa = outcomeOf(rule, inOpa[sample])
-      const wasm = outcomeOf(rule, inWasm[sample])
       if (isDeepStrictEqual(wasm, opa)) continue
       differences.push({ rule, sample, wasm, opa })
-      if (differences.length === MAX_DIFFERENCES) return differences
+      if (differences.length >= MAX_DIFFERENCES) return differences
     }
   }
   return differences
@@ -86,54 +108,66 @@ function withTemplates(samples: readonly DecisionInput[], templates: string[]): 
   return templates.length === 0 ? plain : [...plain, ...samples.map((sample) => filled(sample, templates))]
 }
 
-type Decisions = Readonly<Record<string, unknown>> | WasmFault | undefined
+type Decisions = Readonly<Record<string, unknown>> | undefined
 
 function outcomeOf(rule: string, decisions: Decisions): RuleOutcome {
-  if (decisions instanceof WasmFault) return undecidable(rule, `wasm: ${decisions.message}`)
   return toOutcome(rule, decisions !== undefined && Object.hasOwn(decisions, rule) ? decisions[rule] : undefined)
 }
 
-async function decideInWasm(options: DifferentialOptions, inputs: readonly DecisionInput[]): Promise<Decisions[]> {
-  const compiled = await webAssembly.compile(options.module.wasm)
-  const data = JSON.stringify({ policy: {} })
-  const newHost = () => createWasmHost(compiled, { maxMemoryMiB: MAX_MEMORY_MIB, data })
-  let host = newHost()
-  const results: Decisions[] = []
-  for (const input of inputs) {
-    try {
-      const entrypoint = host.entrypoints.get(options.module.module.aggregate)!
-      const value = host.evaluate(entrypoint, JSON.stringify(input), options.evaluationTimeoutMs ?? 5_000)
-      results.push(value as Decisions)
-    } catch (error) {
-      if (!(error instanceof WasmFault)) throw error
-      results.push(error)
-      host = newHost()
-    }
-    // Thousands of rules take milliseconds each time: others want the event loop, too.
-    await new Promise((resolve) => setImmediate(resolve))
+/** In a thread: a rule that does not end must not hold the process. */
+async function decideInWasm(
+  { module: { module, wasm }, evaluationTimeoutMs = 5_000 }: DifferentialOptions,
+  rules: readonly string[],
+  inputs: readonly DecisionInput[],
+  deadline: number,
+): Promise<SampleResults> {
+  const data: SampleTask = {
+    wasm,
+    module,
+    rules,
+    inputs: inputs.map((input) => JSON.stringify(input)),
+    timeoutMs: evaluationTimeoutMs,
+    maxMemoryMiB: MAX_MEMORY_MIB,
   }
-  return results
+  const worker = new Worker(new URL('differential-worker.ts', import.meta.url), {
+    workerData: data,
+    execArgv: [],
+    env: {},
+    resourceLimits: { maxOldGenerationSizeMb: 512 },
+  })
+  const over = AbortSignal.timeout(Math.max(1, Math.ceil(deadline - performance.now())))
+  try {
+    const [results] = (await once(worker, 'message', { signal: over })) as [SampleResults]
+    return results
+  } catch (cause) {
+    const why = over.aborted
+      ? 'the rules did not judge the samples in time'
+      : 'the rules could not be run on the samples'
+    throw new SignetError('RULE_INVALID', why, { details: { errors: [] }, cause })
+  } finally {
+    await worker.terminate()
+  }
 }
 
 async function decideInOpa(
-  { opa: binary, timeoutMs, only }: DifferentialOptions,
+  { opa: binary }: DifferentialOptions,
   sources: CompiledRules['sources'],
   rules: readonly string[],
   inputs: readonly DecisionInput[],
+  deadline: number,
 ): Promise<Decisions[]> {
   const directory = await mkdtemp(join(tmpdir(), 'signet-differential-'))
   try {
     const owners = new Set(sources.decisions.keys())
-    const files = new Map(
-      [...sources.files].filter(([, { path }]) => only === undefined || !owners.has(path) || only.has(path)),
-    )
+    const asked = new Set(rules)
+    const files = new Map([...sources.files].filter(([, { path }]) => !owners.has(path) || asked.has(path)))
     await writeAll(directory, files)
     await writeFile(join(directory, '_samples.json'), JSON.stringify({ signet_samples: inputs }))
     const decisions = rules.map((id) => `decisions[${JSON.stringify(id)}] := data.${sources.decisions.get(id)}`)
     const query = 'results[i] := d if { some i, sample in data.signet_samples; d := decisions with input as sample }'
     await writeFile(join(directory, '_query.rego'), ['package signet_check', query, ...decisions, ''].join('\n\n'))
     const names = [...files.keys(), '_query.rego', '_samples.json']
-    const result = await runOpa({ binary, directory, deadline: performance.now() + timeoutMs }, [
+    const result = await runOpa({ binary, directory, deadline }, [
       'eval',
       '--format=json',
       ...names.map((name) => `--data=${name}`),

@@ -8,8 +8,6 @@ import { readTar } from '#engine/bundle/tar.ts'
 import { CAPABILITIES, readOpaErrors, runOpa, type OpaProcess } from './opa.ts'
 import { compareText, ruleInvalid, tooLarge } from './problem.ts'
 
-const MAX_WASM_BYTES = 48 << 20
-
 /** Rego that goes into a module, already where it belongs. */
 export interface ModuleFile {
   /** As errors name it. */
@@ -18,7 +16,7 @@ export interface ModuleFile {
 }
 
 /**
- * Builds the wasm of these files, with an entrypoint for each rule and the aggregate. `files`: by the name that OPA is given; names are in
+ * Builds the wasm of these files, `maxBytes` at most, with an entrypoint for each rule and the aggregate. `files`: by the name that OPA is given; names are in
  * the module's abort messages, so they must be the same on every machine. Files that are in the process's folder already are not written.
  * Throws RULE_INVALID, OPA_UNAVAILABLE.
  */
@@ -27,6 +25,7 @@ export async function buildWasm(
   files: ReadonlyMap<string, ModuleFile>,
   rules: readonly CompiledRule[],
   aggregate: string,
+  maxBytes: number,
   selector?: string,
 ): Promise<Buffer> {
   const names = [...files.keys()].sort(compareText)
@@ -50,12 +49,12 @@ export async function buildWasm(
   ])
   if (result.code !== 0) throw ruleInvalid(readOpaErrors(result.stderr || result.stdout, paths))
   const output = join(opa.directory, 'module.tar.gz')
-  if ((await stat(output)).size > MAX_WASM_BYTES) throw tooLarge(MAX_WASM_BYTES)
-  const bundle = await promisify(gunzip)(await readFile(output), { maxOutputLength: 2 * MAX_WASM_BYTES })
+  if ((await stat(output)).size > maxBytes) throw tooLarge(maxBytes)
+  const bundle = await promisify(gunzip)(await readFile(output), { maxOutputLength: 2 * maxBytes })
   // The bundle repeats the sources.
   const wasm = readTar(bundle, names.length + 8).get('policy.wasm')
   if (wasm === undefined) throw new SignetError('OPA_UNAVAILABLE', 'opa build made no policy.wasm')
-  if (wasm.length > MAX_WASM_BYTES) throw tooLarge(MAX_WASM_BYTES)
+  if (wasm.length > maxBytes) throw tooLarge(maxBytes)
   return Buffer.from(wasm)
 }
 

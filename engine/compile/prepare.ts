@@ -28,16 +28,22 @@ const TRIAL_GROUP = 32
 
 /**
  * Checks and compiles each rule by itself, as far as its fault is its own: spec, regular expressions, syntax, references, types, and what it
- * costs to compile. Throws OPA_UNAVAILABLE, and RULE_INVALID when the time for all of them is over.
+ * costs to compile. `onPrepared` hears of each as it is done: what is ready when the time for all is over need not be done again.
+ * Throws OPA_UNAVAILABLE, and RULE_INVALID when the time for all of them is over.
  */
 export async function prepareRules(
   opa: OpaProcess,
   scope: string,
   rules: readonly RuleObject[],
+  onPrepared?: (name: string, preparation: Preparation) => void,
 ): Promise<Map<string, Preparation>> {
   const results = new Map<string, Preparation>()
+  const settle = (name: string, preparation: Preparation): void => {
+    results.set(name, preparation)
+    onPrepared?.(name, preparation)
+  }
   const fail = (name: string, problems: readonly RuleProblem[], isTransient = false): void => {
-    results.set(name, { problems, isTransient })
+    settle(name, { problems, isTransient })
   }
   const sound = rules.filter((rule) => {
     const faults = checkRuleObject(rule)
@@ -56,7 +62,7 @@ export async function prepareRules(
     if (bad.length > 0) {
       const message = `spec.conditions: ${JSON.stringify(bad[0])} is no regular expression of RE2 syntax`
       fail(rule.name, [{ file: rule.name, line: 1, column: 1, message }])
-    } else if (rule.spec.rego === undefined) results.set(rule.name, { prepared: prepareRule(scope, rule, undefined) })
+    } else if (rule.spec.rego === undefined) settle(rule.name, { prepared: prepareRule(scope, rule, undefined) })
     else toParse.push(rule)
   }
   await inParallel(toParse, async (rule, index) => {
@@ -86,7 +92,7 @@ export async function prepareRules(
     const faults = await tryGroup(opa, group, index)
     for (const { rule, prepared } of group) {
       const fault = faults.get(rule.name)
-      if (fault === undefined) results.set(rule.name, { prepared })
+      if (fault === undefined) settle(rule.name, { prepared })
       else fail(rule.name, fault.problems, fault.isTransient)
     }
   })

@@ -489,7 +489,7 @@ describe('a module with a selector', () => {
     expect(new Set(module.module.rules.map((rule) => rule.entrypoint))).toEqual(new Set([module.module.selector]))
     const faults: string[] = []
     const evaluator = await createEvaluator(await verifiedBundle([module]), {
-      timeoutMs: 100,
+      timeoutMs: 400,
       maxMemoryMiB: 64,
       onFault: ({ rule }) => faults.push(rule),
     })

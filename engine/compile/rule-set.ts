@@ -7,6 +7,7 @@ import { SignetError } from '#core/error/signet-error.ts'
 import type { CompiledModule } from '#core/policy/manifest.ts'
 import type { RuleObject } from '#core/rule/model.ts'
 import { OPERATORS_REGO } from '#core/rule/rego.ts'
+import { maxWasmBytes } from '#engine/bundle/layout.ts'
 import { aggregateOf, modulePath, prepareSources, selectorOf, type RuleSource } from './compile.ts'
 import { buildWasm, type ModuleFile } from './module.ts'
 import type { OpaProcess } from './opa.ts'
@@ -109,8 +110,8 @@ export async function compileRuleSet(options: RuleSetOptions): Promise<CompiledR
       opa,
       scope,
       rules.filter(({ name }) => !known.has(name)),
+      (name, preparation) => cache?.set(keys.get(name)!, preparation),
     )
-    for (const [name, preparation] of fresh) cache?.set(keys.get(name)!, preparation)
     const taken = new Set(pack.rules.map((rule) => rule.id))
     const included: Included[] = []
     for (const { name, spec } of rules) {
@@ -182,11 +183,11 @@ async function build(
     const sources = { files, decisions }
     try {
       if (compiled.length <= maxEntrypoints) {
-        const wasm = await buildWasm(opa, files, compiled, aggregate)
+        const wasm = await buildWasm(opa, files, compiled, aggregate, maxWasmBytes(scope))
         return { wasm, sources, module: { scope, path: modulePath(scope), aggregate, rules: compiled } }
       }
       const selector = selectorOf(scope)
-      const wasm = await buildWasm(opa, files, compiled, aggregate, selector)
+      const wasm = await buildWasm(opa, files, compiled, aggregate, maxWasmBytes(scope), selector)
       const selected = compiled.map((rule) => ({ ...rule, entrypoint: selector }))
       return { wasm, sources, module: { scope, path: modulePath(scope), aggregate, selector, rules: selected } }
     } catch (error) {

@@ -1,8 +1,9 @@
 import { LRUCache } from 'lru-cache'
 import { SignetError } from '#core/error/signet-error.ts'
-import type { DecisionInput } from '#core/policy/decision.ts'
+import type { DecisionInput, RuleOutcome } from '#core/policy/decision.ts'
 import { sha256Hex } from '#engine/bundle/canonical.ts'
-import { checkDifferential } from '#engine/compile/differential.ts'
+import { checkDifferential, type Difference } from '#engine/compile/differential.ts'
+import type { RuleProblem } from '#engine/compile/problem.ts'
 import type { CompiledRules } from '#engine/compile/rule-set.ts'
 import type { CandidateModule } from './activation-gate.ts'
 
@@ -46,12 +47,23 @@ export function createDifferentialCheck(
         throw new SignetError(
           'RULE_INVALID',
           `Not activated: wasm and OPA decide differently on the shipped samples: ${guilty.join(', ')}`,
-          { details: { differences } },
+          { details: { differences, errors: guilty.map((rule) => problemOf(rule, differences)) } },
         )
       }
     }
     passed.set(module.scope, now)
   }
+}
+
+/** For its author: where it first differs. */
+function problemOf(rule: string, differences: readonly Difference[]): RuleProblem {
+  const first = differences.find((difference) => difference.rule === rule)!
+  const said = (outcome: RuleOutcome): string =>
+    'undecidable' in outcome
+      ? `undecidable (${outcome.undecidable.slice(0, 200)})`
+      : `${outcome.decision.violations.length} violations`
+  const message = `it is not put into force: on shipped sample ${first.sample} wasm says ${said(first.wasm)}, OPA ${said(first.opa)}`
+  return { file: rule, line: 1, column: 1, message }
 }
 
 /** What each rule's decision depends on: the files that are its own (their path is the rule), and all that are no rule's. */

@@ -44,6 +44,30 @@ async function inForce(): Promise<string[]> {
   return content.modules.map(({ module }) => module.rules[0]!.title)
 }
 
+describe('a namespace’s own module cannot keep the root’s out', () => {
+  const HUGE = compiled(fakeModule('namespace/shop', 'huge', 6 << 20))
+
+  it('too large at first: the bundle is the root’s alone', async () => {
+    const { problems } = await publish(ROOT, HUGE)
+    expect(problems).toMatchObject([{ part: 'namespace', error: { code: 'BUNDLE_INVALID' } }])
+    expect(await inForce()).toEqual(['root 1'])
+  })
+
+  it('too large later: the former own stays, the new root gets in', async () => {
+    await publish(ROOT, OWN)
+    const { outcome, problems } = await publish(ROOT_2, HUGE)
+    expect(outcome).toBe('published')
+    expect(problems).toMatchObject([{ part: 'namespace' }])
+    expect(await inForce()).toEqual(['root 2', 'own 1'])
+  })
+
+  it('as large as may be, beside a root of 8 MiB that does not compress: it fits', async () => {
+    const own = compiled(fakeModule('namespace/shop', 'large', (6 << 20) - 100))
+    const root = compiled(fakeModule('root', 'root 1', (8 << 20) - 200_000))
+    expect(await publish(root, own)).toMatchObject({ outcome: 'published', problems: [] })
+  })
+})
+
 describe('publish', () => {
   it('publishes a signed bundle of both modules, and audits it', async () => {
     const publication = await publish(ROOT, OWN)
@@ -165,12 +189,16 @@ describe('publish', () => {
   })
 
   it.each([
-    { name: 'unpacked', module: () => ({ ...fakeModule('root', 'huge'), wasm: Buffer.alloc(60 << 20) }) },
-    { name: 'packed', module: () => fakeModule('root', 'huge', 15 << 20) },
-  ])('refuses what proxies would not take, $name', async ({ module }) => {
+    {
+      name: 'unpacked',
+      wantPart: 'root',
+      module: () => ({ ...fakeModule('root', 'huge'), wasm: Buffer.alloc(60 << 20) }),
+    },
+    { name: 'packed', wantPart: 'bundle', module: () => fakeModule('root', 'huge', 15 << 20) },
+  ])('refuses what proxies would not take, $name', async ({ module, wantPart }) => {
     expect(await publish(compiled(module()), NONE)).toMatchObject({
       outcome: 'refused',
-      problems: [{ part: 'bundle', error: { code: 'BUNDLE_INVALID' } }],
+      problems: [{ part: wantPart, error: { code: 'BUNDLE_INVALID' } }],
     })
   })
 

@@ -2,7 +2,8 @@ import type { AuditEvent } from '#core/audit/event.ts'
 import { SignetError } from '#core/error/signet-error.ts'
 import type { JsonObject } from '#core/json/value.ts'
 import { bundleRevision, contentDigest, type BundleModule } from '#engine/bundle/build.ts'
-import { MAX_BUNDLE_BYTES, MAX_UNPACKED_BYTES } from '#engine/bundle/load.ts'
+import { maxWasmBytes } from '#engine/bundle/layout.ts'
+import { MAX_BUNDLE_BYTES } from '#engine/bundle/load.ts'
 import { bundleContent, signFiles } from '#engine/bundle/sign.ts'
 import type { ActivationGate, CandidateModule } from './activation-gate.ts'
 import { decide, withRevision, type Decision } from './decide.ts'
@@ -85,7 +86,6 @@ export type Publisher = {
 const MAX_ATTEMPTS = 8
 const KEEP_REVISIONS = 10
 /** The JSON of a bundle, and tar, need some of what it may have. */
-const MAX_MODULE_BYTES = MAX_UNPACKED_BYTES - (6 << 20)
 const MAX_PACKED_BYTES = MAX_BUNDLE_BYTES - (2 << 20)
 
 type Resolved = { readonly modules: readonly BundleModule[]; readonly problems: readonly PublicationProblem[] }
@@ -134,6 +134,7 @@ export function createPublisher(deps: PublisherDeps): Publisher {
       if (part.state === 'none') return null
       let error: SignetError
       if (part.state === 'failed') error = part.error
+      else if (part.module.wasm.length > maxWasmBytes(scope)) error = moduleTooLarge(scope)
       else {
         const failure = await deps.gate.check(part.module)
         if (failure === null) return part.module
@@ -150,12 +151,7 @@ export function createPublisher(deps: PublisherDeps): Publisher {
       }
       return { modules: [], problems }
     }
-    const modules = own === null ? [root] : [root, own]
-    if (modules.reduce((sum, { wasm }) => sum + wasm.length, 0) > MAX_MODULE_BYTES) {
-      problems.push({ part: 'bundle', error: tooLarge(namespace) })
-      return { modules: [], problems }
-    }
-    return { modules, problems }
+    return { modules: own === null ? [root] : [root, own], problems }
   }
 
   /** One attempt; null when another writer was faster. */
@@ -213,6 +209,7 @@ export function createPublisher(deps: PublisherDeps): Publisher {
     const { target } = decision
     const content = target === undefined ? wanted! : await store.content(scope, target, await signer.storedTrust())
     const { packedBytes, ...refs } = await store.put(content.modules, content.policy)
+    // A namespace's own module is too small for this to be its doing.
     if (packedBytes > MAX_PACKED_BYTES) {
       problems.push({ part: 'bundle', error: tooLarge(namespace) })
       return stays('refused')
@@ -290,6 +287,13 @@ function idleOutcome(
   if (decision.held) return 'held'
   if (decision.problem !== undefined || inForce === undefined || !hasContent) return 'refused'
   return 'unchanged'
+}
+
+function moduleTooLarge(scope: string): SignetError {
+  return new SignetError(
+    'BUNDLE_INVALID',
+    `The module of ${scope} is larger than ${maxWasmBytes(scope) >> 20} MiB; what was in force of it stays`,
+  )
 }
 
 function tooLarge(namespace: string): SignetError {

@@ -74,7 +74,8 @@ type LeaderTerm = { readonly signal: AbortSignal; holds(): boolean; readonly num
 
 const DEFAULT_LIFETIME_MS = 2 * 86_400_000
 const DEFAULT_CACHE_BYTES = 64 << 20
-const BLOB_GRACE_MS = 3_600_000
+/** Longer than any writer takes from its blobs to its index. */
+const BLOB_GRACE_MS = 600_000
 const REFUSAL_FLUSH_MS = 5_000
 
 export function createBundleService(

@@ -15,7 +15,7 @@ export type UpkeepDeps = {
   readonly clock: Clock
   /** Between two rounds; default 30,000. */
   readonly intervalMs?: number
-  /** Between two collections of garbage; default 3,600,000. */
+  /** Between two collections of garbage; default 300,000. */
   readonly collectMs?: number
   readonly onError: (error: unknown) => void
   readonly onUnaudited?: (events: number) => void
@@ -30,7 +30,7 @@ const STATUS_OBJECT_LIFE_MS = 600_000
  * and what nothing needs removed. One namespace's fault is its own.
  */
 export async function keepUp(deps: UpkeepDeps, signal: AbortSignal): Promise<void> {
-  const { clock, intervalMs = 30_000, collectMs = 3_600_000 } = deps
+  const { clock, intervalMs = 30_000, collectMs = 300_000 } = deps
   let collectedMs = -Infinity
   do {
     try {

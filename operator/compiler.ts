@@ -1,0 +1,141 @@
+import { readdir, readFile } from 'node:fs/promises'
+import { createHash } from 'node:crypto'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { LRUCache } from 'lru-cache'
+import { SignetError } from '#core/error/signet-error.ts'
+import type { DecisionInput } from '#core/policy/decision.ts'
+import type { RuleObject } from '#core/rule/model.ts'
+import type { RuleSource } from '#engine/compile/compile.ts'
+import { checkDifferential, readSamples } from '#engine/compile/differential.ts'
+import type { RuleProblem } from '#engine/compile/problem.ts'
+import { compileRuleSet, createCompileCache, type CompiledRules } from '#engine/compile/rule-set.ts'
+import type { CompileScope } from './rules/compilation.ts'
+
+const STANDARD_PACK = fileURLToPath(new URL('../policies/standard/', import.meta.url))
+/** Prepared rules kept, some KB each: the largest cluster that is promised, twice. */
+const CACHED_RULES = 8_000
+/** A namespace that takes longer goes on where it was the next time, after others had their turn. */
+const NAMESPACE_TIMEOUT_MS = 30_000
+/** Rules that are left out because of their decisions, one compilation each, before the scope as a whole is refused. */
+const MAX_ROUNDS = 3
+
+/** The Rego files of the shipped rules, in the order of their paths. */
+export async function readStandardSources(directory = STANDARD_PACK): Promise<RuleSource[]> {
+  const names = (await readdir(directory, { recursive: true }))
+    .map((name) => name.replaceAll('\\', '/'))
+    .filter((name) => name.endsWith('.rego') && !name.endsWith('_test.rego'))
+    .sort()
+  return Promise.all(
+    names.map(async (name) => ({ path: `standard/${name}`, text: await readFile(join(directory, name), 'utf8') })),
+  )
+}
+
+/** Inputs that new rules are tried on. */
+export function readStandardSamples(directory = join(STANDARD_PACK, 'samples')): Promise<DecisionInput[]> {
+  return readSamples(directory)
+}
+
+export type CompilerOptions = {
+  readonly opa: string
+  /** Of one compilation, and of one trial. */
+  readonly timeoutMs: number
+  /** Part of the root scope. */
+  readonly files: readonly RuleSource[]
+  readonly samples: readonly DecisionInput[]
+  /** The trial; for tests. */
+  readonly differential?: typeof checkDifferential
+}
+
+/**
+ * Compiles scopes with OPA, and tries what is new in them on the samples, in wasm and in OPA, before anybody may publish it: a rule that the two
+ * judge differently, or that stops the evaluation, is left out and reported as if it did not compile. What was tried is not tried again.
+ */
+export function createCompiler(options: CompilerOptions): CompileScope {
+  const cache = createCompileCache({ maxEntries: CACHED_RULES })
+  const passed = new LRUCache<string, true>({ max: CACHED_RULES })
+  const differential = options.differential ?? checkDifferential
+
+  const compile = (scope: string, rules: readonly RuleObject[]) =>
+    compileRuleSet({
+      scope,
+      rules,
+      ...(scope === 'root' ? { files: options.files } : {}),
+      opa: options.opa,
+      timeoutMs: scope === 'root' ? options.timeoutMs : Math.min(options.timeoutMs, NAMESPACE_TIMEOUT_MS),
+      cache,
+    })
+  /** Rules that fail their trial, and why. */
+  const tryOut = async (scope: string, module: CompiledRules): Promise<Map<string, RuleProblem[]>> => {
+    const prints = printsOf(scope, module)
+    const only = new Set([...prints].filter(([, print]) => !passed.has(print)).map(([id]) => id))
+    if (only.size === 0) return new Map()
+    const { opa, samples, timeoutMs } = options
+    const failed = await faultsOf(only, () => differential({ module, samples, opa, timeoutMs, only }))
+    for (const id of only) if (!failed.has(id)) passed.set(prints.get(id)!, true)
+    return failed
+  }
+
+  return async (scope, rules) => {
+    const failed = new Map<string, readonly RuleProblem[]>()
+    for (let round = 0; round < MAX_ROUNDS; round++) {
+      const compiled = await compile(
+        scope,
+        rules.filter(({ name }) => !failed.has(name)),
+      )
+      const faults = await tryOut(scope, compiled.module)
+      const shipped = [...faults].find(([id]) => !rules.some(({ name }) => name === id))
+      if (shipped !== undefined) throw refused(`the shipped rule ${shipped[0]}: ${shipped[1][0]?.message}`)
+      if (faults.size === 0) return { module: compiled.module, problems: new Map([...compiled.problems, ...failed]) }
+      for (const [id, problems] of faults) failed.set(id, problems)
+    }
+    throw refused('rules go on failing on the samples')
+  }
+}
+
+async function faultsOf(
+  only: ReadonlySet<string>,
+  run: () => ReturnType<typeof checkDifferential>,
+): Promise<Map<string, RuleProblem[]>> {
+  const faults = new Map<string, RuleProblem[]>()
+  try {
+    for (const { rule, sample } of await run()) {
+      const message = `sample ${sample + 1}: the rule decides otherwise in wasm than in OPA; proxies run wasm`
+      if (!faults.has(rule)) faults.set(rule, [{ file: rule, line: 1, column: 1, message }])
+    }
+  } catch (error) {
+    // A rule that stops the evaluation is named; what names nobody is the scope's.
+    const errors = error instanceof SignetError ? ((error.details?.['errors'] ?? []) as readonly RuleProblem[]) : []
+    for (const problem of errors) {
+      if (only.has(problem.file)) faults.set(problem.file, [...(faults.get(problem.file) ?? []), problem])
+    }
+    if (faults.size === 0) throw error
+  }
+  return faults
+}
+
+/** What decides, by rule: of its own files, and what is shared by all. */
+function printsOf(scope: string, { module, sources }: CompiledRules): Map<string, string> {
+  const ids = new Set(module.rules.map(({ id }) => id))
+  const own = new Map<string, ReturnType<typeof createHash>>()
+  const shared = createHash('sha256').update(scope)
+  for (const [name, { path, text }] of [...sources.files].sort(([a], [b]) => (a < b ? -1 : 1))) {
+    if (!ids.has(path)) {
+      shared.update(JSON.stringify([name, text]))
+      continue
+    }
+    const hash = own.get(path) ?? createHash('sha256')
+    own.set(path, hash.update(JSON.stringify([name, text])))
+  }
+  const common = shared.digest('hex')
+  return new Map(
+    module.rules.map((rule) => {
+      const hash = own.get(rule.id) ?? createHash('sha256')
+      return [rule.id, hash.update(JSON.stringify(rule)).update(common).digest('base64')]
+    }),
+  )
+}
+
+function refused(message: string): SignetError {
+  return new SignetError('RULE_INVALID', message, { details: { errors: [] } })
+}
