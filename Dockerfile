@@ -89,6 +89,7 @@ ENTRYPOINT ["/usr/local/bin/node", "/app/proxy/main.ts"]
 
 # The ledger writes to no file. `migrate` as an argument brings its databases up to date and leaves; `init-keys` makes its keys.
 FROM runtime AS ledger
+COPY engine engine
 COPY ledger ledger
 ENV SIGNET_LEDGER_LISTEN=0.0.0.0:8090
 EXPOSE 8090

@@ -3,10 +3,22 @@
 import path from 'node:path'
 import { ensureOpa } from '#tools/opa/build.ts'
 import { dependentsOf } from './checks/dependents.ts'
+import { findKubernetesTests, startKubernetesBuilds, type Outcome } from './checks/kubernetes.ts'
 import { runStatic, runVitest, secondsSince, type CheckResult } from './checks/run.ts'
 
 const ROOT = path.resolve(import.meta.dirname, '..')
-const CHECKS = ['types', 'lint', 'format', 'unused', 'unit', 'docs', 'policies', 'integration'] as const
+const CHECKS = [
+  'types',
+  'lint',
+  'format',
+  'unused',
+  'unit',
+  'docs',
+  'policies',
+  'integration',
+  'operator',
+  'kubernetes',
+] as const
 type Check = (typeof CHECKS)[number]
 
 function say(line: string): void {
@@ -24,15 +36,32 @@ async function runChecks(wanted: ReadonlySet<Check>): Promise<CheckResult[]> {
     process.stdout.write(`   ${name}: ${passed} passed, ${failed} failed, ${result.seconds.toFixed(1)} s\n`)
   }
 
-  // OPA takes minutes to build on a cold machine: everything that can do without it goes first.
-  const opaNeeded = wanted.has('policies') || wanted.has('integration')
-  const opaStartedAt = Date.now()
+  /** What could not be built counts as a failure of its own. */
+  const built = async (name: string, outcome: Outcome): Promise<boolean> => {
+    const problem = await outcome
+    if (problem === null) return true
+    say(name)
+    process.stdout.write(`   ${problem}\n`)
+    const counts = { passed: 0, failed: 1, skipped: 0 }
+    const seconds = secondsSince(startedAt)
+    results.push({ name, counts, failures: [{ where: name, reason: problem }], seconds })
+    return false
+  }
+
+  // OPA takes minutes to build on a cold machine, and Kubernetes a good while: everything that can do without goes first.
+  const startedAt = Date.now()
+  const opaNeeded = (['policies', 'integration', 'operator', 'kubernetes'] as const).some((name) => wanted.has(name))
   const opa = opaNeeded
     ? ensureOpa({ onProgress: (line) => process.stdout.write(`   [opa] ${line}\n`) }).then(
         () => null,
         (error: unknown) => (error instanceof Error ? error.message : String(error)),
       )
     : Promise.resolve(null)
+  const kubernetes =
+    wanted.has('operator') || wanted.has('kubernetes')
+      ? startKubernetesBuilds({ after: opa, onProgress: (line) => process.stdout.write(`   [kubernetes] ${line}\n`) })
+      : null
+  const clustered = findKubernetesTests(ROOT)
   const withOpa = dependentsOf(
     'tools/opa/build.ts',
     ['{core,engine,runtime,proxy,ledger,operator,cli,tools,policies}/**/*.test.ts'],
@@ -46,19 +75,17 @@ async function runChecks(wanted: ReadonlySet<Check>): Promise<CheckResult[]> {
   await check('unit', () => runVitest('unit', ['--project', 'unit', ...withOpa.flatMap((file) => ['--exclude', file])]))
   await check('docs', () => runVitest('docs', ['--project', 'docs']))
 
-  const opaProblem = await opa
-  if (opaProblem !== null) {
-    say('opa')
-    process.stdout.write(`   ${opaProblem}\n`)
-    results.push({
-      name: 'opa',
-      counts: { passed: 0, failed: 1, skipped: 0 },
-      failures: [{ where: 'opa', reason: opaProblem }],
-      seconds: secondsSince(opaStartedAt),
-    })
-  }
+  await built('opa', opa)
   if (withOpa.length > 0) await check('policies', () => runVitest('policies', ['--project', 'unit', ...withOpa]))
-  await check('integration', () => runVitest('integration', ['--project', 'integration']))
+  const later = [...clustered.apiServer, ...clustered.node].flatMap((file) => ['--exclude', file])
+  await check('integration', () => runVitest('integration', ['--project', 'integration', ...later]))
+  if (kubernetes === null) return results
+  if (clustered.apiServer.length > 0 && (await built('kube-apiserver', kubernetes.apiServer))) {
+    await check('operator', () => runVitest('operator', ['--project', 'integration', ...clustered.apiServer]))
+  }
+  if (clustered.node.length > 0 && wanted.has('kubernetes') && (await built('node', kubernetes.node))) {
+    await check('kubernetes', () => runVitest('kubernetes', ['--project', 'integration', ...clustered.node]))
+  }
   return results
 }
 

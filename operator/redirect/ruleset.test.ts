@@ -14,28 +14,33 @@ describe('renderRuleset', () => {
   it('captures one port, opens what it is told, closes the rest', () => {
     expect(render({ SIGNET_REDIRECT_PORT: '8080', SIGNET_REDIRECT_PASSTHROUGH: '9090,8080,9090' }))
       .toMatchInlineSnapshot(`
-      "table inet signet {}
-      delete table inet signet
-      table inet signet {
-        chain prerouting {
-          type nat hook prerouting priority dstnat - 10; policy accept;
-          iifname "lo" accept
-          tcp dport 8080 redirect to :15080
+        "table inet signet {}
+        delete table inet signet
+        table inet signet {
+          chain prerouting {
+            type nat hook prerouting priority dstnat - 10; policy accept;
+            iifname "lo" accept
+            tcp dport 8080 redirect to :15080
+          }
+          chain input {
+            type filter hook input priority filter; policy drop;
+            iifname "lo" accept
+            ct state established accept
+            ct state related meta l4proto { 1, 58 } accept
+            meta l4proto { 1, 58 } accept
+            meta nfproto ipv6 tcp dport { 15080, 15094 } reject with tcp reset
+            tcp dport { 9090, 15080, 15094 } accept
+            udp dport { 9090 } accept
+            meta l4proto tcp reject with tcp reset
+            reject
+          }
+          chain output {
+            type filter hook output priority filter; policy accept;
+            oifname != "lo" tcp sport { 15080, 15094 } meta skuid != 15065 drop
+          }
         }
-        chain input {
-          type filter hook input priority filter; policy drop;
-          iifname "lo" accept
-          ct state established accept
-          ct state related meta l4proto { 1, 58 } accept
-          meta l4proto { 1, 58 } accept
-          tcp dport { 9090, 15080, 15094 } accept
-          udp dport { 9090 } accept
-          meta l4proto tcp reject with tcp reset
-          reject
-        }
-      }
-      "
-    `)
+        "
+      `)
   })
 
   it('beside a mesh takes over what the mesh passes on', () => {
@@ -58,12 +63,14 @@ describe('renderRuleset', () => {
           ct state established accept
           ct state related meta l4proto { 1, 58 } accept
           meta l4proto { 1, 58 } accept
+          meta nfproto ipv6 tcp dport { 15080, 15094 } reject with tcp reset
           tcp dport { 4143, 4190, 4191, 15080, 15094 } accept
           meta l4proto tcp reject with tcp reset
           reject
         }
         chain output {
           type filter hook output priority filter; policy accept;
+          oifname != "lo" tcp sport { 15080, 15094 } meta skuid != 15065 drop
           oifname "lo" meta skuid 2102 ct state new tcp dport != { 4140, 4143, 4190, 4191, 15080, 15094 } reject with tcp reset
         }
       }

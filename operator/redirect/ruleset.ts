@@ -1,4 +1,5 @@
 import { MESHES } from '#core/injection/mesh.ts'
+import { PROXY_UID } from '#core/injection/names.ts'
 import type { RedirectConfig } from './config.ts'
 
 export const TABLE = 'signet'
@@ -14,6 +15,9 @@ const ICMP = '{ 1, 58 }'
  * in. Beside a mesh, the mesh takes inbound connections first and passes them on over loopback as its own user: there the same
  * rules are applied to what that user sends. Our chains come before the usual priority, and the first translation of a connection
  * is the one that counts.
+ *
+ * The proxy's ports answer for the proxy alone: while it starts again, or on an address family that it does not listen on, another
+ * program of the pod could listen there and would be taken for it.
  */
 export function renderRuleset(config: RedirectConfig): string {
   const mesh = MESHES.find(({ name }) => name === config.mesh) ?? null
@@ -51,19 +55,22 @@ export function renderRuleset(config: RedirectConfig): string {
       'ct state established accept',
       `ct state related meta l4proto ${ICMP} accept`,
       `meta l4proto ${ICMP} accept`,
+      ...(config.ipv6 ? [] : [`meta nfproto ipv6 tcp dport ${set(own)} reject with tcp reset`]),
       `tcp dport ${set([...own, ...meshPorts, ...passthrough])} accept`,
       ...(passthrough.length === 0 ? [] : [`udp dport ${set(passthrough)} accept`]),
       'meta l4proto tcp reject with tcp reset',
       'reject',
     ]),
-    ...(mesh === null
-      ? []
-      : [
-          chain('output', 'type filter hook output priority filter; policy accept;', [
-            // To an address of the pod itself, whichever of them: what the mesh passes on. Its own control ports it may reach.
+    chain('output', 'type filter hook output priority filter; policy accept;', [
+      // Their first packet is the answer to the client's, so that no connection comes about. Before the translation back.
+      `oifname != "lo" tcp sport ${set(own)} meta skuid != ${PROXY_UID} drop`,
+      // To an address of the pod itself, whichever of them: what the mesh passes on. Its own control ports it may reach.
+      ...(mesh === null
+        ? []
+        : [
             `oifname "lo" meta skuid ${mesh.uid} ct state new tcp dport != ${set([...own, ...meshOwn(mesh.name), ...meshPorts, ...passthrough])} reject with tcp reset`,
           ]),
-        ]),
+    ]),
   ]
   return `table inet ${TABLE} {}\ndelete table inet ${TABLE}\ntable inet ${TABLE} {\n${chains.join('\n')}\n}\n`
 }
