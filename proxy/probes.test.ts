@@ -204,6 +204,17 @@ describe('what can be asked for', () => {
     expect(seen.length - before).toBe(2)
   })
 
+  it('hooks that hang, and whoever calls them again and again, keep no liveness from being asked', async () => {
+    const app = appWith({ 'app/postStart': get('/hang'), 'app/livenessProbe': get('/200') })
+    const address = await app.listen({ port: 0, host: '127.0.0.1' })
+    const before = seen.length
+    const flood = Array.from({ length: 100 }, () => fetch(`${address}/app-probes/app/postStart`).catch(() => null))
+    await expect.poll(() => seen.length - before).toBeGreaterThan(0)
+    expect((await fetch(`${address}/app-probes/app/livenessProbe`)).status).toBe(200)
+    await Promise.all(flood)
+    await app.close()
+  })
+
   it('a hook that reaches nobody has no answer, as the kubelet expects it', async () => {
     const app = appWith({ 'app/preStop': get('/x', { port: 1 }), 'app/postStart': get('/500') })
     const address = await app.listen({ port: 0, host: '127.0.0.1' })

@@ -72,11 +72,12 @@ export function appProbeRoutes(app: FastifyInstance, probes: AppProbes): void {
       void reply.type('text/plain').header('cache-control', 'no-store')
       if (probe === undefined) return reply.code(404).send('no such probe\n')
       const isHook = kind === 'postStart' || kind === 'preStop'
-      const running = isHook ? undefined : shared.get(name)
+      // Hooks too: one that hangs, called again and again, must not keep probes from running.
+      const running = shared.get(name)
       if (running === undefined && underWay >= MAX_UNDER_WAY) return reply.code(503).send('too many probes at once\n')
       const caller = { hostname: request.hostname, userAgent: request.headers['user-agent'] ?? 'kube-probe/signet' }
       const result = running ?? once(name, probe, caller)
-      if (!isHook) shared.set(name, result)
+      shared.set(name, result)
       const { ok, answered, message } = await result
       // To the kubelet a hook has succeeded with whatever answer, and failed with none.
       if (isHook && !answered) {

@@ -1,3 +1,4 @@
+import { isMeshContainer } from './mesh.ts'
 import { PROXY_PORT, PROXY_PORT_NAME, SIDECAR, type Capture } from './names.ts'
 import type { Container, PodSpec } from './pod.ts'
 
@@ -51,13 +52,8 @@ function candidatesOf(spec: PodSpec): Candidate[] {
     (container.ports ?? [])
       .filter(({ protocol }) => protocol === undefined || protocol === 'TCP')
       .map((port) => ({ container: container.name, name: port.name, port: port.containerPort }))
-      .filter(() => !isMeshContainer(container)),
+      .filter(() => !isMeshContainer(container) && container.name !== SIDECAR),
   )
-}
-
-/** A mesh's own ports are not the application's. */
-function isMeshContainer({ name }: Container): boolean {
-  return name === 'istio-proxy' || name === 'linkerd-proxy' || name === SIDECAR
 }
 
 function choose(candidates: readonly Candidate[], asked: string | null, warnings: string[]): Candidate | null {

@@ -1,11 +1,12 @@
 import { canonicalize } from '../canonical/jcs.ts'
 import { planCapture, takeName } from './capture.ts'
-import { decideEligibility, type Eligibility } from './eligibility.ts'
-import { meshExpected, meshIn, type Mesh } from './mesh.ts'
+import { decideEligibility, isRequired, type Eligibility } from './eligibility.ts'
+import { isMeshContainer, meshExpected, meshIn, type Mesh } from './mesh.ts'
 import { ADMIN_PORT, ANNOTATIONS, REDIRECT, SIDECAR } from './names.ts'
 import { readOriginal, withoutInjection, type Original } from './original.ts'
 import { patchBetween, type PatchOperation } from './patch.ts'
 import type { Container, PodObject } from './pod.ts'
+import { dropRawSockets, type Addition } from './raw-sockets.ts'
 import { rewriteHandlers } from './probes.ts'
 import { templateHash, type InjectionSettings } from './settings.ts'
 import {
@@ -58,6 +59,9 @@ export function injectPod(pod: PodObject, settings: InjectionSettings): Injectio
     earlier: readOriginal(pod),
   })
   const named = takeName(rewritten.containers, takenName)
+  const guests = isRequired(settings.namespace)
+    ? dropAll(named.containers)
+    : { containers: named.containers, added: {} }
   const plan: SidecarPlan = {
     settings,
     wishes,
@@ -71,6 +75,7 @@ export function injectPod(pod: PodObject, settings: InjectionSettings): Injectio
     gracePeriodSeconds: grace,
     portNames: named.taken,
     handlers: rewritten.originals,
+    ...(Object.keys(guests.added).length === 0 ? {} : { rawSockets: guests.added }),
   }
   const count = bare.spec.containers.length
   const injected: PodObject = {
@@ -86,13 +91,13 @@ export function injectPod(pod: PodObject, settings: InjectionSettings): Injectio
     },
     spec: {
       ...bare.spec,
-      containers: named.containers.slice(0, count),
+      containers: guests.containers.slice(0, count),
       initContainers: [
         ...(wishes.capture === 'redirect'
           ? [keepForeignParts(redirectContainer(plan), initContainer(pod, REDIRECT))]
           : []),
         keepForeignParts(sidecarContainer(plan), initContainer(pod, SIDECAR)),
-        ...named.containers.slice(count),
+        ...guests.containers.slice(count),
       ],
       volumes: withVolumes(bare, settings),
       terminationGracePeriodSeconds: gracePeriodSeconds(grace, settings.template),
@@ -104,6 +109,18 @@ export function injectPod(pod: PodObject, settings: InjectionSettings): Injectio
     warnings: [...wishes.warnings, ...capture.warnings, ...rewritten.warnings].slice(0, MAX_WARNINGS),
     eligibility,
   }
+}
+
+/** A mesh's containers are its injector's. */
+function dropAll(containers: readonly Container[]): { containers: Container[]; added: Record<string, Addition> } {
+  const added: [string, Addition][] = []
+  const changed = containers.map((container) => {
+    if (isMeshContainer(container)) return container
+    const result = dropRawSockets(container)
+    if (result.added !== null) added.push([container.name, result.added])
+    return result.container
+  })
+  return { containers: changed, added: Object.fromEntries(added) }
 }
 
 function initContainer({ spec }: PodObject, wanted: string): Container | undefined {

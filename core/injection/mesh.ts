@@ -31,6 +31,19 @@ const LINKERD: Mesh = {
 export const MESHES = [ISTIO, LINKERD] as const
 const CONTAINERS = { istio: 'istio-proxy', linkerd: 'linkerd-proxy' } as const
 
+const OWN = new Set([
+  'istio-proxy',
+  'istio-init',
+  'istio-validation',
+  'linkerd-proxy',
+  'linkerd-init',
+  'linkerd-network-validator',
+])
+
+export function isMeshContainer({ name }: { readonly name: string }): boolean {
+  return OWN.has(name)
+}
+
 /** The mesh whose proxy is in the pod now. */
 export function meshIn(spec: PodSpec): Mesh | null {
   const names = new Set([...spec.containers, ...(spec.initContainers ?? [])].map(({ name }) => name))

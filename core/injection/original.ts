@@ -2,6 +2,7 @@ import Type from 'typebox'
 import { Compile } from 'typebox/compile'
 import { ADMIN_PORT, ANNOTATIONS, REDIRECT, SIDECAR } from './names.ts'
 import { APP_PROBES_PATH } from './app-probe.ts'
+import { ADDITIONS, restoreRawSockets } from './raw-sockets.ts'
 import { HOOKS, PROBES, type Container, type Handler, type HandlerKind, type PodObject, type PodSpec } from './pod.ts'
 
 /** What a pod had where injection changed it, kept in `signet.dev/original` so that it can be injected again from the beginning. */
@@ -12,6 +13,8 @@ const Original = Type.Object({
   portNames: Type.Record(Type.String(), Type.String()),
   /** What was replaced of handlers, by `container/kind`: httpGet, tcpSocket or grpc, or of them the port alone. Never their timing. */
   handlers: Type.Record(Type.String(), Type.Object({})),
+  /** What was added to drop NET_RAW, by container; absent where nothing was. */
+  rawSockets: Type.Optional(Type.Record(Type.String(), Type.Enum(ADDITIONS))),
 })
 export type Original = Omit<Type.Static<typeof Original>, 'handlers'> & {
   readonly handlers: Readonly<Record<string, Handler>>
@@ -57,7 +60,10 @@ function wasInjected({ spec }: PodObject): boolean {
 /** Only what still is as injection left it: what someone else has changed since is theirs. */
 function restoreContainer(container: Container, original: Original | null): Container {
   if (original === null) return container
-  const restored = { ...container }
+  const added = Object.hasOwn(original.rawSockets ?? {}, container.name)
+    ? original.rawSockets?.[container.name]
+    : undefined
+  const restored = added === undefined ? { ...container } : { ...restoreRawSockets(container, added) }
   if (container.ports !== undefined) {
     restored.ports = container.ports.map((port) => {
       const name = original.portNames[`${container.name}/${port.containerPort}`]

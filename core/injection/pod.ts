@@ -51,6 +51,13 @@ const Container = Type.Object({
   livenessProbe: Type.Optional(Handler),
   readinessProbe: Type.Optional(Handler),
   startupProbe: Type.Optional(Handler),
+  securityContext: Type.Optional(
+    Type.Object({
+      capabilities: Type.Optional(
+        Type.Object({ add: Type.Optional(Type.Array(Type.String())), drop: Type.Optional(Type.Array(Type.String())) }),
+      ),
+    }),
+  ),
   lifecycle: Type.Optional(Type.Object({ postStart: Type.Optional(Handler), preStop: Type.Optional(Handler) })),
 })
 export type Container = Type.Static<typeof Container>

@@ -180,6 +180,7 @@ export function redirectContainer(plan: SidecarPlan): Container {
   if (plan.port !== null) env.unshift({ name: 'SIGNET_REDIRECT_PORT', value: String(plan.port) })
   const passthrough = namespace.passthroughPorts.filter((port) => port !== plan.port)
   if (passthrough.length > 0) env.push({ name: 'SIGNET_REDIRECT_PASSTHROUGH', value: passthrough.join(',') })
+  if (template.listenHost === '[::]') env.push({ name: 'SIGNET_REDIRECT_LISTEN', value: template.listenHost })
   if (plan.mesh !== null) env.push({ name: 'SIGNET_REDIRECT_MESH', value: plan.mesh.name })
   return {
     name: REDIRECT,

@@ -52,6 +52,23 @@ describe('joinOutcomes', () => {
     })
   })
 
+  test.each<{ what: string; root: RuleOutcome }>([
+    { what: 'says nothing', root: decided('a') },
+    { what: 'cannot be judged', root: { rule: 'a', undecidable: 'the body could not be read' } },
+  ])('a rule of a namespace loosens nothing where the root’s $what', ({ root }) => {
+    const own = decided('shop/b', { classification: 'public', approval_status: 'approved' })
+    const rules = [rule('a', { undecidable: { external: 'open', internal: 'open' } }), rule('shop/b')]
+    expect(joinOutcomes(rules, [root, own], 'internal', () => 'enforce')).toMatchObject({
+      classification: 'internal',
+      approvalStatus: 'draft',
+    })
+    const stricter = decided('shop/b', { classification: 'restricted', approval_status: 'rejected' })
+    expect(joinOutcomes(rules, [root, stricter], 'internal', () => 'enforce')).toMatchObject({
+      classification: 'restricted',
+      approvalStatus: 'rejected',
+    })
+  })
+
   test('says NONE, internal and draft where no rule says anything', () => {
     expect(join([decided('a'), decided('b')])).toMatchObject({
       regulations: ['NONE'],

@@ -23,6 +23,11 @@ export type Judgement = {
   readonly approvalBlockedBy: readonly string[]
 }
 
+type Stated = {
+  readonly classification?: Classification | undefined
+  readonly approvalStatus?: ApprovalStatus | undefined
+}
+
 /** Where no rule classifies: not public, since nobody said that it may be. */
 const UNSTATED_CLASSIFICATION: Classification = 'internal'
 const UNSTATED_APPROVAL: ApprovalStatus = 'draft'
@@ -43,6 +48,7 @@ function stricter<T extends string>(order: readonly T[], a: T | undefined, b: T 
 /**
  * Joins the outcomes of all rules: highest classification, union of regulations, strictest approval status. A rule's mode
  * governs only its own violations and obligations: `off` counts for nothing, `shadow` is reported and changes nothing.
+ * A rule of a namespace (its id is `NAMESPACE/id`) only tightens: what it says is joined with what holds where no root rule says anything.
  * A rule without an outcome counts as undecidable; an undecidable rule refuses where it is closed for the channel.
  * `modeOf` gives the mode in force for a rule (tenant overrides and percentages already applied).
  */
@@ -58,8 +64,10 @@ export function joinOutcomes(
   const undecidable: { rule: string; reason: string; refused: boolean }[] = []
   const approvalBlockedBy: string[] = []
   const regulations = new Set<string>()
-  let classification: Classification | undefined
-  let approvalStatus: ApprovalStatus | undefined
+  const stated: Record<'root' | 'own', Stated> = {
+    root: {},
+    own: {},
+  }
   let canonicalization: Canonicalization = 'bytes'
 
   for (const rule of rules) {
@@ -80,20 +88,28 @@ export function joinOutcomes(
     if (decision.violations.length > 0 && (decision.approval_status ?? 'approved') !== 'approved') {
       approvalBlockedBy.push(rule.id)
     }
-    classification = stricter(CLASSIFICATIONS, classification, decision.classification)
-    approvalStatus = stricter(APPROVAL_STRICTNESS, approvalStatus, decision.approval_status)
+    const scope = rule.id.includes('/') ? 'own' : 'root'
+    const { classification, approvalStatus } = stated[scope]
+    stated[scope] = {
+      classification: stricter(CLASSIFICATIONS, classification, decision.classification),
+      approvalStatus: stricter(APPROVAL_STRICTNESS, approvalStatus, decision.approval_status),
+    }
     for (const regulation of decision.regulations ?? []) regulations.add(regulation)
     if (decision.canonicalization === 'jcs') canonicalization = 'jcs'
   }
 
   if (regulations.size > 1) regulations.delete('NONE')
+  const { root, own } = stated
   return {
     violations,
     shadow,
     undecidable,
-    classification: classification ?? UNSTATED_CLASSIFICATION,
+    classification:
+      stricter(CLASSIFICATIONS, root.classification ?? UNSTATED_CLASSIFICATION, own.classification) ??
+      UNSTATED_CLASSIFICATION,
     regulations: regulations.size === 0 ? ['NONE'] : [...regulations].sort(),
-    approvalStatus: approvalStatus ?? UNSTATED_APPROVAL,
+    approvalStatus:
+      stricter(APPROVAL_STRICTNESS, root.approvalStatus ?? UNSTATED_APPROVAL, own.approvalStatus) ?? UNSTATED_APPROVAL,
     canonicalization,
     approvalBlockedBy,
   }

@@ -96,6 +96,13 @@ describe('a checkpoint', () => {
     ).toThrowError(untrusted)
   })
 
+  test('a witness of the log’s own name is not the log', () => {
+    const impostor = keyPair(log.verifier.name)
+    const forged = signCheckpoint({ ...head, size: 1 }, impostor.privateKey)
+    const untrusted = expect.objectContaining({ code: 'NOTE_UNTRUSTED' })
+    expect(() => openCheckpoint(forged, log.verifier, [impostor.verifier])).toThrowError(untrusted)
+  })
+
   test.each([
     { name: 'a size with a sign', text: `o\n-1\n${EMPTY_ROOT.toString('base64')}\n` },
     { name: 'a size with zeros before', text: `o\n01\n${EMPTY_ROOT.toString('base64')}\n` },

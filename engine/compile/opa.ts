@@ -26,6 +26,9 @@ export interface OpaResult {
 /** Built-ins that run in wasm, and no network (`tools/opa/generate-capabilities.ts`). */
 export const CAPABILITIES = fileURLToPath(new URL('capabilities.json', import.meta.url))
 
+/** Of one message, and of all errors that OPA wrote as text. */
+const MAX_MESSAGE_CHARS = 8_192
+const MAX_ERROR_CHARS = 262_144
 const MAX_OUTPUT_BYTES = 64 << 20
 /** Of resident memory. Go gives memory back when it nears the soft limit; past the hard one the process is killed. */
 const DEFAULT_MAX_MEMORY_MIB = 2048
@@ -119,7 +122,9 @@ interface OpaError {
  * that OPA was given to those of the author.
  */
 export function readOpaErrors(output: string, paths: ReadonlyMap<string, string>): RuleProblem[] {
-  const inMessage = (text: string): string => text.replace(/[\w.]+\.rego/g, (name) => paths.get(name) ?? name)
+  // Authors' words are in the messages, and may be 64 KiB long: a name begins where a word begins, and is short.
+  const inMessage = (text: string): string =>
+    text.slice(0, MAX_MESSAGE_CHARS).replace(/(?<![\w.])[\w.]{1,200}\.rego/g, (name) => paths.get(name) ?? name)
   const toAuthor = (file: string | undefined): string => paths.get(basename(file ?? '')) ?? file ?? ''
   try {
     const { errors } = JSON.parse(output) as { errors: OpaError[] }
@@ -132,7 +137,10 @@ export function readOpaErrors(output: string, paths: ReadonlyMap<string, string>
     }))
   } catch {
     const problems: RuleProblem[] = []
-    for (const match of output.matchAll(/([^\s:]+\.rego):(\d+): (?:rego_\w+: )?(.+)/g)) {
+    const found = output
+      .slice(0, MAX_ERROR_CHARS)
+      .matchAll(/(?<![^\s:])([^\s:]{1,300}\.rego):(\d{1,9}): (?:rego_\w{1,40}: )?(.{1,8000})/g)
+    for (const match of found) {
       problems.push({ file: toAuthor(match[1]), line: Number(match[2]), column: 1, message: inMessage(match[3]!) })
     }
     return problems.length > 0 ? problems : [{ file: '', line: 1, column: 1, message: output.trim().slice(0, 1000) }]

@@ -16,6 +16,13 @@ export interface ReadSource {
  */
 export function readSet(sources: readonly ReadSource[], start: number): string[] {
   const paths = new Set<string>()
+  // Once for each package: an author's may have thousands of rules, each of which may be reached from each.
+  const packages = sources.map(({ tree, names }) => ({
+    names,
+    rules: Map.groupBy(tree.rules ?? [], ruleName),
+    imports: readImports(tree),
+  }))
+  const followed = new Set<string>()
   const queue: [source: number, rule: string][] = [[start, 'decision']]
   const seen = new Set<string>()
   const reach = (source: number, rule: string): void => {
@@ -26,24 +33,22 @@ export function readSet(sources: readonly ReadSource[], start: number): string[]
   const follow = (reference: Reference): void => {
     if (reference.head === 'input') paths.add(reference.replaced ? '' : toDotted(reference.path))
     if (reference.head !== 'data') return
-    sources.forEach(({ tree, names }, index) => {
-      const { path } = reference
+    const { path } = reference
+    const key = JSON.stringify(path)
+    if (followed.has(key)) return
+    followed.add(key)
+    packages.forEach(({ names, rules }, index) => {
       const shared = Math.min(names.length, path.length)
       if (!names.slice(0, shared).every((name, i) => name === path[i])) return
       const wanted = path[names.length]
-      for (const rule of tree.rules ?? []) {
-        if (wanted === undefined || wanted === ruleName(rule)) reach(index, ruleName(rule))
-      }
+      for (const rule of wanted === undefined ? rules.keys() : rules.has(wanted) ? [wanted] : []) reach(index, rule)
     })
   }
   for (const [index, rule] of queue) {
-    const { tree } = sources[index]!
-    const local = new Set((tree.rules ?? []).map(ruleName))
-    const imports = readImports(tree)
-    const bodies = (tree.rules ?? []).filter((candidate) => ruleName(candidate) === rule)
-    for (const reference of findReferences(bodies)) {
+    const { rules, imports } = packages[index]!
+    for (const reference of findReferences(rules.get(rule) ?? [])) {
       follow(reference)
-      if (local.has(reference.head)) reach(index, reference.head)
+      if (rules.has(reference.head)) reach(index, reference.head)
       const imported = imports.get(reference.head)
       if (imported !== undefined) {
         const path = imported.dynamic ? imported.path : [...imported.path, ...reference.path]

@@ -9,7 +9,7 @@ import { readGaps, readTrace } from '../store/journey.ts'
 import { requireIdentity, tenantOf } from './identity.ts'
 
 const TRACE_ID = /^[0-9a-f]{32}$/
-/** Events that a journey shows: of up to 1 MiB each, so that a trace which somebody stuffs does not fill the memory. */
+/** Events that a journey shows, fewer where they are big (`readTrace`). */
 const MAX_EVENTS = 1_000
 const MAX_GAPS = 100
 
@@ -31,13 +31,13 @@ export function journeyRoutes(
         wall,
         tenant,
         async (client) => {
-          const rows = await readTrace(client, tenant, trace_id, MAX_EVENTS + 1)
-          const shown = rows.slice(0, MAX_EVENTS).map(readItem)
+          const { rows, more } = await readTrace(client, tenant, trace_id, MAX_EVENTS)
+          const shown = rows.map(readItem)
           const traces = sessionsOf(shown).map(({ session, producerId }) =>
             ledgerTraceId(keys.mark, { tenant, producerId }, session),
           )
           const found = traces.length === 0 ? [] : await readGaps(client, tenant, traces, MAX_GAPS)
-          return { items: shown, more: rows.length > MAX_EVENTS, gaps: found.map(readItem) }
+          return { items: shown, more, gaps: found.map(readItem) }
         },
         { readOnly: true },
       )

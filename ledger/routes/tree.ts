@@ -7,6 +7,7 @@ import type { Authenticator } from '#runtime/identity/token.ts'
 import { withTenant, type Pool } from '#runtime/postgres/transaction.ts'
 import type { LedgerKeys } from '../keys.ts'
 import { findLeaf, readCheckpoint, withTree } from '../store/tree.ts'
+import { createPublicTree } from '../tree/public.ts'
 import { inclusionOf, tileBytes } from '../tree/reader.ts'
 import { requireIdentity, tenantOf } from './identity.ts'
 
@@ -22,9 +23,13 @@ export function treeRoutes(
   deps: { authenticator: Authenticator; wall: Pool; keys: LedgerKeys; origin: string },
 ): void {
   const { authenticator, wall, keys, origin } = deps
+  const tree = createPublicTree({
+    checkpoint: () => withTree(wall, (client) => readCheckpoint(client), { readOnly: true }),
+    tile: (tile) => withTree(wall, (client) => tileBytes(client, tile), { readOnly: true }),
+  })
 
   app.get('/log/checkpoint', async (_request, reply) => {
-    const checkpoint = await withTree(wall, (client) => readCheckpoint(client))
+    const checkpoint = await tree.checkpoint()
     if (checkpoint === null) throw new SignetError('NOT_FOUND', 'nothing is in the tree yet')
     return reply.type('text/plain; charset=utf-8').header('cache-control', 'no-cache').send(checkpoint.note)
   })
@@ -40,7 +45,7 @@ export function treeRoutes(
 
   app.get<{ Params: { '*': string } }>('/log/tile/*', async (request, reply) => {
     const tile = parseTilePath(`tile/${request.params['*']}`)
-    const bytes = await withTree(wall, (client) => tileBytes(client, tile))
+    const bytes = await tree.tile(tile)
     // A partial tile is a prefix of what will stay: it never changes either, only goes out of use.
     return reply
       .type('application/octet-stream')
@@ -60,7 +65,9 @@ export function treeRoutes(
       const { index } = leaf
       if (index === null)
         throw new SignetError('NOT_FOUND', 'the event is not in the signed tree yet; it is within seconds')
-      const { path, checkpoint } = await withTree(wall, (client) => inclusionOf(client, index))
+      const { path, checkpoint } = await withTree(wall, (client) => inclusionOf(client, index), {
+        readOnly: true,
+      })
       return reply
         .type('application/json')
         .header('cache-control', 'no-store')

@@ -16,6 +16,11 @@ export const RedirectEnvironment = Type.Object({
       description: 'Ports that the platform lets in around the proxy',
     }),
   ),
+  SIGNET_REDIRECT_LISTEN: Type.Optional(
+    Type.Enum(['0.0.0.0', '[::]'], {
+      description: 'Address that the proxy listens on; with 0.0.0.0, the default, its ports are closed to IPv6',
+    }),
+  ),
   SIGNET_REDIRECT_MESH: Type.Optional(
     Type.Enum(['istio', 'linkerd'], { description: 'Service mesh whose proxy is in the pod' }),
   ),
@@ -27,6 +32,7 @@ export type RedirectConfig = {
   readonly adminPort: number
   readonly passthroughPorts: readonly number[]
   readonly mesh: 'istio' | 'linkerd' | null
+  readonly ipv6: boolean
 }
 
 /** @throws SignetError CONFIG_INVALID with a line for each bad variable */
@@ -41,5 +47,6 @@ export function readRedirectConfig(env: Readonly<Record<string, string | undefin
       .filter((port) => port !== '')
       .map(Number),
     mesh: values.SIGNET_REDIRECT_MESH ?? null,
+    ipv6: values.SIGNET_REDIRECT_LISTEN === '[::]',
   }
 }

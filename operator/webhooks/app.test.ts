@@ -1,3 +1,4 @@
+import net from 'node:net'
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { SignetError } from '#core/error/signet-error.ts'
@@ -361,4 +362,40 @@ it('cuts warnings to what the API server takes', async () => {
   const { warnings } = await ask('/mutate-pods', { object: pod({ spec: { containers } }) })
   expect(warnings?.length).toBeLessThanOrEqual(17)
   for (const warning of warnings ?? []) expect(warning.length).toBeLessThanOrEqual(256)
+})
+
+describe('memory', () => {
+  it('is not filled by those who send big reviews and never end them', async () => {
+    const app = buildWebhooksApp(webhooksDeps())
+    const url = new URL(await app.listen({ host: '127.0.0.1', port: 0 }))
+    const sockets: net.Socket[] = []
+    const statuses: string[] = []
+    const open = (bytes: number, body = ''): Promise<string> =>
+      new Promise((resolve) => {
+        const socket = net.connect(Number(url.port), url.hostname)
+        sockets.push(socket)
+        socket.on('error', () => resolve('cut'))
+        socket.on('data', (chunk: Buffer) => {
+          const status = chunk.toString('latin1').slice(9, 12)
+          statuses.push(status)
+          resolve(status)
+        })
+        socket.write(
+          `POST /mutate-pods HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\ncontent-length: ${bytes}\r\n\r\n${body}`,
+        )
+      })
+    try {
+      for (let i = 0; i < 40; i++) void open(6_000_000)
+      await expect.poll(() => statuses.length, { timeout: 3_000 }).toBeGreaterThan(20)
+      expect(new Set(statuses)).toEqual(new Set(['503']))
+      const body = JSON.stringify(review({ object: pod() }))
+      expect(await open(body.length, body)).toBe('200')
+      for (const socket of sockets) socket.destroy()
+      const padded = body.padEnd(1_000_000)
+      await expect.poll(() => open(padded.length, padded)).toBe('200')
+    } finally {
+      for (const socket of sockets) socket.destroy()
+      await app.close()
+    }
+  })
 })

@@ -1,6 +1,7 @@
 import type { ServerOptions } from 'node:https'
 import { fastify, LogController, type FastifyBaseLogger, type FastifyInstance, type FastifyReply } from 'fastify'
 import { Counter, Histogram } from 'prom-client'
+import { SignetError } from '#core/error/signet-error.ts'
 import type { RuleObject } from '#core/rule/model.ts'
 import { GROUP } from '#core/rule/model.ts'
 import type { RuleProblem } from '#engine/compile/problem.ts'
@@ -31,6 +32,10 @@ const RETENTION: ReviewedResource = { group: GROUP, resource: 'retentionpolicies
 
 /** The API server takes objects of 3 MiB; a review of an update holds two. */
 const MAX_REVIEW_BYTES = 7 * 1_048_576
+/** Bytes of big reviews that may be in memory at once, by what their senders declare: anybody may send some, and never end them. */
+const MAX_BYTES_UNDER_WAY = 64 * 1_048_576
+/** Nearly all are smaller, and never wait for the big ones. */
+const SMALL_BYTES = 262_144
 const REQUEST_TIMEOUT_MS = 10_000
 const WEBHOOKS = ['mutate-pods', 'validate-rules', 'validate-retention'] as const
 type Webhook = (typeof WEBHOOKS)[number]
@@ -65,6 +70,19 @@ export function buildWebhooksApp(deps: WebhooksDeps): FastifyInstance {
   // Bytes, for a strict parser of our own; no other type has one, and is refused.
   app.removeAllContentTypeParsers()
   app.addContentTypeParser('application/json', { parseAs: 'buffer' }, (_request, body, done) => done(null, body))
+
+  let bytesUnderWay = 0
+  app.addHook('onRequest', async (request, reply) => {
+    const declared = Number(request.headers['content-length'] ?? MAX_REVIEW_BYTES)
+    const bytes = Math.min(Number.isNaN(declared) ? MAX_REVIEW_BYTES : declared, MAX_REVIEW_BYTES)
+    if (bytes <= SMALL_BYTES) return
+    if (bytesUnderWay + bytes > MAX_BYTES_UNDER_WAY)
+      throw new SignetError('OVERLOADED', 'too many big reviews are under way; try again in a few seconds')
+    bytesUnderWay += bytes
+    reply.raw.once('close', () => {
+      bytesUnderWay -= bytes
+    })
+  })
 
   const answer = async (
     webhook: Webhook,

@@ -55,6 +55,15 @@ describe('createServiceAccountAuthenticator', () => {
     expect(asked).toHaveLength(3)
   })
 
+  it('remembers who is known, however many are not', async () => {
+    const good = token()
+    const { asked, authenticate } = scene((text) => (text === good ? POD : null))
+    await authenticate(`Bearer ${good}`)
+    for (let i = 0; i < 5; i++) await expect(authenticate(`Bearer ${token({ i })}`)).rejects.toThrow('not known')
+    await authenticate(`Bearer ${good}`)
+    expect(asked).toHaveLength(6)
+  })
+
   it('forgets a token when it ends', async () => {
     const { clock, asked, authenticate } = scene(() => POD)
     const ending = token({ exp: 1_002 })

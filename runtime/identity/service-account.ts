@@ -50,7 +50,10 @@ const JWT = /^[A-Za-z0-9_-]+\.([A-Za-z0-9_-]+)\.[A-Za-z0-9_-]+$/
 export function createServiceAccountAuthenticator(options: ServiceAccountOptions): ServiceAccountAuthenticator {
   const { audience, now, maxReviews = 64 } = options
   const cacheMs = Math.min(options.cacheMs, MAX_CACHE_MS)
-  const remembered = new LRUCache<string, Remembered>({ max: options.maxEntries ?? 10_000 })
+  const maxEntries = options.maxEntries ?? 10_000
+  const remembered = new LRUCache<string, Remembered>({ max: maxEntries })
+  // Apart: who sends random tokens must not push out those that are known.
+  const refused = new LRUCache<string, Remembered>({ max: maxEntries })
   const underWay = new Map<string, Promise<ReviewedPod | null>>()
 
   async function review(token: string, key: string): Promise<ReviewedPod | null> {
@@ -68,7 +71,10 @@ export function createServiceAccountAuthenticator(options: ServiceAccountOptions
       who === null
         ? nowMs + Math.min(cacheMs, REFUSAL_CACHE_MS)
         : Math.min(nowMs + cacheMs, expiryOf(token) ?? nowMs + cacheMs)
-    remembered.set(key, { who, untilMs })
+    if (who === null) remembered.delete(key)
+    else refused.delete(key)
+    const place = who === null ? refused : remembered
+    place.set(key, { who, untilMs })
     return who
   }
 
@@ -88,7 +94,7 @@ export function createServiceAccountAuthenticator(options: ServiceAccountOptions
       const token = bearerToken(authorization, MAX_TOKEN_CHARS)
       if (!JWT.test(token)) throw unknownToken()
       const key = createHash('sha256').update(token).digest('base64url')
-      const known = remembered.get(key)
+      const known = remembered.get(key) ?? refused.get(key)
       const holds = known !== undefined && now() < known.untilMs && known.untilMs - now() <= cacheMs
       const who = holds && !fresh ? known.who : await reviewOnce(token, key)
       if (who === null) throw unknownToken()

@@ -664,6 +664,7 @@ describe('kept out', () => {
 })
 
 describe('pods that run', () => {
+  const dropped = { capabilities: { drop: ['ALL'] } }
   beforeAll(async () => {
     const answer = await server.request(
       'POST',
@@ -709,17 +710,21 @@ describe('pods that run', () => {
     )
   })
   it('can be debugged', async () => {
-    expect((await debug({ targetContainerName: 'app' })).status).toBe(200)
+    expect((await debug({ targetContainerName: 'app', securityContext: dropped })).status).toBe(200)
   })
   it.each([
     { what: 'aimed at the sidecar', ephemeral: { targetContainerName: 'signet-proxy' } },
     { what: 'with its tokens', ephemeral: { volumeMounts: [{ name: 'signet-tokens', mountPath: '/x' }] } },
-    { what: 'as its user', ephemeral: { securityContext: { runAsUser: 15065 } } },
-    { what: 'with SYS_PTRACE', ephemeral: { securityContext: { capabilities: { add: ['SYS_PTRACE'] } } } },
-    { what: 'with NET_ADMIN', ephemeral: { securityContext: { capabilities: { add: ['NET_ADMIN'] } } } },
-    { what: 'privileged', ephemeral: { securityContext: { privileged: true } } },
+    { what: 'as its user', ephemeral: { securityContext: { runAsUser: 15065, ...dropped } } },
+    {
+      what: 'with SYS_PTRACE',
+      ephemeral: { securityContext: { capabilities: { add: ['SYS_PTRACE'], drop: ['ALL'] } } },
+    },
+    { what: 'with NET_ADMIN', ephemeral: { securityContext: { capabilities: { add: ['NET_ADMIN'], drop: ['ALL'] } } } },
+    { what: 'privileged', ephemeral: { securityContext: { privileged: true, ...dropped } } },
+    { what: 'with the NET_RAW of its runtime', ephemeral: { securityContext: {} } },
   ])('cannot be debugged $what', async ({ ephemeral }) => {
-    const { status, text } = await debug(ephemeral)
+    const { status, text } = await debug({ securityContext: dropped, ...ephemeral })
     expect(text).toContain('an ephemeral container may not')
     expect(status).toBe(422)
   })

@@ -52,10 +52,17 @@ async function ask(from: string, host: string, port: number, protocol = 'tcp'): 
   return (await inside(from, process.execPath, '-e', ASK, host, String(port), protocol)).stdout.trim()
 }
 
+/** With a proxy that listens on IPv6 too, as the one of these tests does, unless told otherwise. */
 async function redirect(env: Record<string, string>): Promise<string> {
   const { stdout } = await run('ip', ['netns', 'exec', POD, process.execPath, 'operator/redirect/main.ts'], {
     cwd: ROOT,
-    env: { PATH: process.env['PATH'], SIGNET_REDIRECT_TO: '15080', SIGNET_REDIRECT_ADMIN: '15094', ...env },
+    env: {
+      PATH: process.env['PATH'],
+      SIGNET_REDIRECT_TO: '15080',
+      SIGNET_REDIRECT_ADMIN: '15094',
+      SIGNET_REDIRECT_LISTEN: '[::]',
+      ...env,
+    },
   })
   return stdout
 }
@@ -166,6 +173,22 @@ describe('redirect of a pod that serves nothing', () => {
     await redirect({})
     expect(await ask(CLIENT, IPV4, 8080)).toBe('ECONNREFUSED')
     expect(await ask(CLIENT, IPV6, 15_080)).toBe('proxy')
+  })
+})
+
+describe('the proxy’s ports in other hands', () => {
+  it('answer nobody on IPv6 where the proxy listens on IPv4 alone', async () => {
+    await redirect({ SIGNET_REDIRECT_PORT: '8080', SIGNET_REDIRECT_LISTEN: '0.0.0.0' })
+    for (const port of [8080, 15_080, 15_094]) expect(await ask(CLIENT, IPV6, port)).toBe('ECONNREFUSED')
+    expect(await ask(CLIENT, IPV4, 8080)).toBe('proxy')
+    expect(await ask(CLIENT, IPV4, 15_094)).toBe('admin')
+  })
+  it('answer nobody while another user has them', async () => {
+    // The app listens there, as it could while the proxy starts again.
+    await redirect({ SIGNET_REDIRECT_PORT: '8080', SIGNET_REDIRECT_TO: '9999' })
+    expect(await ask(CLIENT, IPV4, 8080)).toBe('silence')
+    expect(await ask(CLIENT, IPV6, 9999)).toBe('silence')
+    expect(await ask(POD, '127.0.0.1', 9999)).toBe('back door')
   })
 })
 
