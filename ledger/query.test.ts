@@ -2,7 +2,16 @@ import { expect, test } from 'vitest'
 import { encodeCursor, parseLogsQuery, parseStampQuery, parseVerifyQuery } from './query.ts'
 
 test('an empty query is the newest page', () => {
-  expect(parseLogsQuery({})).toEqual({ limit: 100, beforeSeq: null, from: null, to: null, equals: [] })
+  expect(parseLogsQuery({})).toEqual({
+    limit: 100,
+    order: 'desc',
+    bound: null,
+    count: false,
+    from: null,
+    to: null,
+    equals: [],
+    words: null,
+  })
 })
 
 test('filters become columns, with U+0000 as the columns have it', () => {
@@ -16,7 +25,10 @@ test('filters become columns, with U+0000 as the columns have it', () => {
     }),
   ).toEqual({
     limit: 7,
-    beforeSeq: 42,
+    order: 'desc',
+    bound: 42,
+    count: false,
+    words: null,
     from: '2026-01-01T00:00:00.000Z',
     to: null,
     equals: [
@@ -41,6 +53,9 @@ test.each([
   { query: { cursor: 'AAAA' }, wantIn: 'cursor' },
   { query: { cursor: encodeCursor(0) }, wantIn: 'cursor' },
   { query: { cursor: Buffer.from("v1:1' OR true").toString('base64url') }, wantIn: 'cursor' },
+  { query: { cursor: encodeCursor(5), order: 'asc' }, wantIn: 'other order' },
+  { query: { cursor: encodeCursor(5, 'asc') }, wantIn: 'other order' },
+  { query: { q: '-- !' }, wantIn: 'q' },
   { query: { to: '2026-02-30T00:00:00.000Z' }, wantIn: 'to' },
   { query: { stage: 'nowhere' }, wantIn: 'stage' },
   { query: { tenant: 'globex' }, wantIn: 'not known' },

@@ -26,6 +26,14 @@ const LogsQuery = Type.Object(
     event_type: Type.Optional(Text),
     stamp_hash: Type.Optional(Digest),
     session: Type.Optional(Uuid),
+    producer_id: Type.Optional(Text),
+    resource_type: Type.Optional(Text),
+    resource_id: Type.Optional(Text),
+    region: Type.Optional(Text),
+    data_domain: Type.Optional(Text),
+    q: Type.Optional(Type.String({ minLength: 1, maxLength: 1_000 })),
+    order: Type.Optional(Type.Enum(['asc', 'desc'])),
+    count: Type.Optional(Type.Enum(['true', 'false'])),
     limit: Type.Optional(Type.String({ pattern: '^[0-9]{1,4}$' })),
     cursor: Type.Optional(Type.String({ maxLength: 100 })),
   },
@@ -41,24 +49,35 @@ const VerifyQuery = Type.Object(
   },
   { additionalProperties: false },
 )
+const SubjectQuery = Type.Pick(LogsQuery, ['order', 'limit', 'cursor'], { additionalProperties: false })
 const StampQuery = Type.Object({ producer_id: Type.Optional(Text) }, { additionalProperties: false })
 const logsValidator = Compile(LogsQuery)
 const verifyValidator = Compile(VerifyQuery)
+const subjectValidator = Compile(SubjectQuery)
 const stampValidator = Compile(StampQuery)
 
 const MAX_PAGE = 1_000
 const DEFAULT_PAGE = 100
 
-/** `beforeSeq`: only what is older than this number; null for the newest page. */
-export type LogsFilter = {
-  readonly limit: number
-  readonly beforeSeq: number | null
+/** Which records of a tenant: what is asked of each, without order and page. */
+export type RecordFilter = {
+  /** Of `timestamp_utc`: included, and excluded. */
   readonly from: string | null
   readonly to: string | null
   /** Columns that must equal a text. */
   readonly equals: readonly (readonly [column: FilterColumn, value: string])[]
+  /** Words that the context must hold, all of them; null for any. */
+  readonly words: string | null
 }
-const FILTER_COLUMNS = [
+/** A page of them, by number. `bound`: only what comes after this number in that order; null for the first page. */
+export type Page = {
+  readonly limit: number
+  readonly order: 'asc' | 'desc'
+  readonly bound: number | null
+}
+export type LogsFilter = RecordFilter & Page & { readonly count: boolean }
+
+export const FILTER_COLUMNS = [
   'actor',
   'action',
   'resource',
@@ -69,29 +88,60 @@ const FILTER_COLUMNS = [
   'event_type',
   'stamp_hash',
   'session',
+  'producer_id',
+  'resource_type',
+  'resource_id',
+  'region',
+  'data_domain',
 ] as const
-type FilterColumn = (typeof FILTER_COLUMNS)[number]
+export type FilterColumn = (typeof FILTER_COLUMNS)[number]
 
 /** @throws SignetError REQUEST_INVALID naming the parameter */
 export function parseLogsQuery(query: unknown): LogsFilter {
   if (!logsValidator.Check(query)) throw invalid(logsValidator.Errors(query)[0])
-  for (const name of ['from', 'to'] as const) {
-    const at = query[name]
-    if (at !== undefined && !isRealTimestamp(at))
-      throw new SignetError('REQUEST_INVALID', `the parameter ${name} is no moment of the calendar`)
-  }
+  return { ...readFilter(query), ...readPage(query), count: query.count === 'true' }
+}
+
+/**
+ * Query parameters of `GET /api/audit/subjects/{id}/records`.
+ * @throws SignetError REQUEST_INVALID naming the parameter
+ */
+export function parseSubjectQuery(query: unknown): Page {
+  if (!subjectValidator.Check(query)) throw invalid(subjectValidator.Errors(query)[0])
+  return readPage(query)
+}
+
+function readPage(query: Type.Static<typeof SubjectQuery>): Page {
   const limit = query.limit === undefined ? DEFAULT_PAGE : Number(query.limit)
   if (limit < 1 || limit > MAX_PAGE)
     throw new SignetError('REQUEST_INVALID', `the parameter limit must be from 1 to ${MAX_PAGE}`)
+  const order = query.order ?? 'desc'
+  const bound = query.cursor === undefined ? null : decodeCursor(query.cursor, order)
+  return { limit, order, bound }
+}
+
+/**
+ * The filters among the members of `values`, whose forms were checked before.
+ * @throws SignetError REQUEST_INVALID naming the parameter
+ */
+export function readFilter(
+  values: Readonly<Partial<Record<FilterColumn | 'from' | 'to' | 'q', string>>>,
+): RecordFilter {
+  for (const name of ['from', 'to'] as const) {
+    const at = values[name]
+    if (at !== undefined && !isRealTimestamp(at))
+      throw new SignetError('REQUEST_INVALID', `the parameter ${name} is no moment of the calendar`)
+  }
+  if (values.q !== undefined && !/[\p{L}\p{N}]/u.test(values.q))
+    throw new SignetError('REQUEST_INVALID', 'the parameter q has no word; a word has letters or digits')
   return {
-    limit,
-    beforeSeq: query.cursor === undefined ? null : decodeCursor(query.cursor),
-    from: query.from ?? null,
-    to: query.to ?? null,
+    from: values.from ?? null,
+    to: values.to ?? null,
     equals: FILTER_COLUMNS.flatMap((column) => {
-      const value = query[column]
+      const value = values[column]
       return value === undefined ? [] : [[column, columnText(value)] as const]
     }),
+    words: values.q === undefined ? null : columnText(values.q),
   }
 }
 
@@ -145,15 +195,19 @@ export function parseStampQuery(query: unknown): { readonly producerId: string |
   return { producerId: query.producer_id === undefined ? null : columnText(query.producer_id) }
 }
 
-/** A position in the list, opaque to callers. */
-export function encodeCursor(seq: number): string {
-  return Buffer.from(`v1:${seq}`).toString('base64url')
+/** A position in the list, opaque to callers; it goes on in the order that it was given out in. */
+export function encodeCursor(seq: number, order: Page['order'] = 'desc'): string {
+  return Buffer.from(`${CURSOR_FORM[order]}:${seq}`).toString('base64url')
 }
 
-function decodeCursor(cursor: string): number {
-  const seq = /^v1:([1-9][0-9]{0,14})$/.exec(Buffer.from(cursor, 'base64url').toString('latin1'))?.[1]
+const CURSOR_FORM = { desc: 'v1', asc: 'v1a' } as const
+
+function decodeCursor(cursor: string, order: Page['order']): number {
+  const [, form, seq] = /^(v1a?):([1-9][0-9]{0,14})$/.exec(Buffer.from(cursor, 'base64url').toString('latin1')) ?? []
   if (seq === undefined)
     throw new SignetError('REQUEST_INVALID', 'the parameter cursor is not one that this ledger gave out')
+  if (form !== CURSOR_FORM[order])
+    throw new SignetError('REQUEST_INVALID', 'the parameter cursor belongs to a list in the other order')
   return Number(seq)
 }
 

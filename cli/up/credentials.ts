@@ -39,7 +39,7 @@ export async function ensureCredentials(
         producer_id: producerId,
         scopes: ['audit:write', 'audit:read'],
       },
-      { sha256: sha256(auditorToken), name: 'auditor', tenant, scopes: ['audit:read'] },
+      { sha256: sha256(auditorToken), name: 'auditor', tenant, scopes: ['audit:read', 'audit:export'] },
     ],
   }
   await replace(state.tokenFile, json(tokens))

@@ -1,4 +1,5 @@
-import type { FastifyInstance } from 'fastify'
+import type { FastifyInstance, FastifyRequest } from 'fastify'
+import type { AuditEvent } from '#core/audit/event.ts'
 import { openRecord } from '#core/audit/record.ts'
 import { commitment } from '#core/chain/link.ts'
 import { SignetError } from '#core/error/signet-error.ts'
@@ -10,7 +11,7 @@ import { withTenant, type Pool } from '#runtime/postgres/transaction.ts'
 import type { Producer } from '../entry.ts'
 import type { LedgerKeys } from '../keys.ts'
 import { encodeCursor, parseLogsQuery, parseStampQuery } from '../query.ts'
-import { findStamp, findStampOfRequest, searchRecords, type FoundRow } from '../store/search.ts'
+import { countRecords, findStamp, findStampOfRequest, searchRecords, type FoundRow } from '../store/search.ts'
 import { requireIdentity, stampReaderOf, tenantOf } from './identity.ts'
 
 export type LogsDeps = { readonly authenticator: Authenticator; readonly wall: Pool; readonly keys: LedgerKeys }
@@ -20,15 +21,33 @@ export function logsRoutes(app: FastifyInstance, deps: LogsDeps): void {
   const onRequest = requireIdentity(deps.authenticator, 'audit:read')
   const readsStamps = requireIdentity(deps.authenticator, 'audit:read', 'stamps:read')
 
-  app.get('/api/audit/logs', { onRequest }, async (request, reply) => {
+  async function findPage(request: FastifyRequest, counts: boolean) {
     const tenant = tenantOf(request)
     const filter = parseLogsQuery(request.query)
-    const { rows, more } = await withTenant(deps.wall, tenant, (client) => searchRecords(client, tenant, filter), {
-      readOnly: true,
-    })
-    const last = rows.at(-1)
-    const page = { items: rows.map(present), next_cursor: more && last !== undefined ? encodeCursor(last.seq) : null }
+    return withTenant(
+      deps.wall,
+      tenant,
+      async (client) => {
+        const { rows, more } = await searchRecords(client, tenant, filter)
+        const last = rows.at(-1)
+        const next_cursor = more && last !== undefined ? encodeCursor(last.seq, filter.order) : null
+        const count = counts || filter.count ? await countRecords(client, tenant, filter, rows.length) : null
+        return { items: rows.map(presentRecord), next_cursor, ...(count === null ? {} : { count }) }
+      },
+      { readOnly: true },
+    )
+  }
+
+  app.get('/api/audit/logs', { onRequest }, async (request, reply) => {
+    const page = await findPage(request, false)
     return reply.type('application/json').header('cache-control', 'no-store').send(JSON.stringify(page))
+  })
+
+  // The same list for who works with events and not with the chain.
+  app.get('/api/v1/audit-trail', { onRequest }, async (request, reply) => {
+    const { items, ...page } = await findPage(request, true)
+    const answer = { data: items.map(presentEvent), ...page }
+    return reply.type('application/json').header('cache-control', 'no-store').send(JSON.stringify(answer))
   })
 
   app.get<{ Params: { stampHash: string } }>(
@@ -90,8 +109,16 @@ function isStampOf(keys: LedgerKeys, { tenant, producerId }: Producer, stampByte
 
 const hex = (bytes: Buffer | null): string | null => bytes?.toString('hex') ?? null
 
+/** An item without its place in the chain: the members of the event at the top. */
+function presentEvent(item: Record<string, unknown>): Record<string, unknown> {
+  const { seq, event, producer_id, received_at, fault } = item
+  return event === null
+    ? { seq, intact: false, fault }
+    : { ...(event as AuditEvent), seq, producer_id, received_at, intact: true }
+}
+
 /** An item of the list. `fault` where the record is not what the chain committed to; `GET /api/audit/verify` says more. */
-function present(row: FoundRow): Record<string, unknown> {
+export function presentRecord(row: FoundRow): Record<string, unknown> {
   const link = {
     seq: row.seq,
     commitment: hex(row.commitment),
