@@ -21,15 +21,17 @@ import type { MetricsRegistry } from '#runtime/telemetry/metrics.ts'
 import type { LedgerKeys } from './keys.ts'
 import { createReadiness } from './readiness.ts'
 import { takeRawBodies } from './routes/body.ts'
+import { exportRoutes } from './routes/export.ts'
 import { healthRoutes } from './routes/health.ts'
 import { ingestRoutes } from './routes/ingest.ts'
 import { issueRoutes } from './routes/issue.ts'
 import { journeyRoutes } from './routes/journey.ts'
 import { logsRoutes } from './routes/logs.ts'
+import { subjectRoutes } from './routes/subjects.ts'
 import { treeRoutes } from './routes/tree.ts'
 import { verifyRoutes } from './routes/verify.ts'
 import { writeRoutes } from './routes/write.ts'
-import { createSequencer } from './sequencer.ts'
+import { createSequencer, type Sequencer } from './sequencer.ts'
 import { createSessions, type Sessions } from './sessions.ts'
 
 export type LedgerDeps = {
@@ -51,6 +53,7 @@ export type LedgerDeps = {
 export type LedgerApp = {
   readonly http: FastifyInstance
   readonly sessions: Sessions
+  readonly sequencer: Sequencer
   /** Ends when what was taken in is recorded. */
   idle(): Promise<void>
 }
@@ -133,13 +136,16 @@ export function buildApp(deps: LedgerDeps): LedgerApp {
   writeRoutes(http, { authenticator, keys, sequencer, onRefused })
   issueRoutes(http, { authenticator, keys, sequencer, clock, trustDomain })
   logsRoutes(http, { authenticator, wall, keys })
-  verifyRoutes(http, { authenticator, wall, keys })
+  subjectRoutes(http, { authenticator, wall })
+  exportRoutes(http, { authenticator, wall, work, keys, sequencer, clock, origin })
+  verifyRoutes(http, { authenticator, wall, keys, origin })
   journeyRoutes(http, { authenticator, wall, keys })
   treeRoutes(http, { authenticator, wall, keys, origin })
 
   return {
     http,
     sessions,
+    sequencer,
     async idle() {
       await sequencer.idle()
       await sessions.idle()

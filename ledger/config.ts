@@ -113,6 +113,13 @@ export const LEDGER_CONFIG = Type.Object({
     description:
       'Name of this log in its checkpoints (the origin of c2sp.org/tlog-checkpoint): unique in the world where outsiders check them, and for ever the same.',
   }),
+  SIGNET_LEDGER_VERIFY_SHARE: Type.Integer({
+    default: 10,
+    minimum: 0,
+    maximum: 100,
+    description:
+      'Percent of the time that the background verifier may take, in one ledger process at a time; 0 switches it off in this one.',
+  }),
   SIGNET_TRUST_DOMAIN: Type.String({
     default: 'cluster.local',
     pattern: '^[a-z0-9][a-z0-9._-]{0,253}$',

@@ -43,6 +43,21 @@ export type IssueEntry = {
   }
 }
 
+/** Something that the ledger itself did or was told to do. The same `cause` is recorded once. */
+export type NoticeEntry = {
+  readonly kind: 'notice'
+  readonly type:
+    | 'audit.export.requested'
+    | 'audit.export.completed'
+    | 'audit.export.downloaded'
+    | 'audit.export.frozen'
+    | 'audit.export.unfrozen'
+  readonly cause: readonly string[]
+  readonly outcome: AuditEvent['outcome']
+  readonly resourceId: string
+  readonly context: Readonly<Record<string, unknown>>
+}
+
 /** A line that never will be. Where it could be read that far, it says which position of which session it takes up. */
 export type RefusedEntry = {
   readonly kind: 'refused'
@@ -65,7 +80,7 @@ export type CloseEntry = { readonly kind: 'close'; readonly session: string } & 
   'clean' | 'last_spool_seq'
 >
 
-export type Entry = EventEntry | LogEntry | IssueEntry | RefusedEntry | OpenEntry | CloseEntry
+export type Entry = EventEntry | LogEntry | IssueEntry | NoticeEntry | RefusedEntry | OpenEntry | CloseEntry
 
 /** What a producer sent in one call; recorded, or not, in one transaction. */
 export type Batch = { readonly producer: Producer; readonly entries: readonly Entry[] }

@@ -1,5 +1,5 @@
-import { createHmac, type KeyObject } from 'node:crypto'
-import { pae } from '#core/crypto/pae.ts'
+import type { KeyObject } from 'node:crypto'
+import { mark } from '#core/chain/mark.ts'
 import { SignetError } from '#core/error/signet-error.ts'
 import {
   indexKeyring,
@@ -11,7 +11,7 @@ import {
   type ActiveWorkloadCa,
   type Keyring,
 } from '#core/keyring/keyring.ts'
-import type { AckKey } from '#core/keyring/schema.ts'
+import type { AckKey, WorkloadCa } from '#core/keyring/schema.ts'
 
 /** A keyed hash (HMAC-SHA256) that names something without showing it; `use` keeps one kind of name from being another's. */
 export type Mark = (use: 'trace' | 'received' | 'event' | 'ledger-trace', ...parts: string[]) => Buffer
@@ -35,6 +35,8 @@ export type LedgerKeys = {
   workloadCa(at: Date): ActiveWorkloadCa & { readonly privateKey: KeyObject }
   /** What a producer needs to check acknowledgements. */
   publicAckKeys(): readonly Omit<AckKey, 'private_key'>[]
+  /** The authorities that certificates of workloads go back to. */
+  publicWorkloadCas(): readonly Omit<WorkloadCa, 'private_key'>[]
 }
 
 /**
@@ -64,6 +66,7 @@ export function replaceableKeys(keyringText: string): LedgerKeys & { replace(key
     stampRoot: (at) => current.stampRoot(at),
     workloadCa: (at) => current.workloadCa(at),
     publicAckKeys: () => current.publicAckKeys(),
+    publicWorkloadCas: () => current.publicWorkloadCas(),
     replace(text) {
       const next = parseKeyring(text)
       checkChainKeysStay(chainKeysOf(keyring), chainKeysOf(next))
@@ -93,11 +96,13 @@ function keysOf(keyring: Keyring): LedgerKeys {
     const { private_key: _, ...shown } = key
     return [shown]
   })
+  const publicWorkloadCas = keyring.keys.flatMap((key) => {
+    if (key.use !== 'workload-ca') return []
+    const { private_key: _, ...shown } = key
+    return [shown]
+  })
   return {
-    mark: (use, ...parts) =>
-      createHmac('sha256', marking)
-        .update(pae('SignetV1', `application/vnd.signet.mark.${use}.v1`, ...parts))
-        .digest(),
+    mark: (use, ...parts) => mark(marking, use, ...parts),
     chainKey: (keyId) => index.chainKey(keyId),
     activeChainKey: (at) => validNow(index.activeChainKey(at), 'chain', at),
     ackKey(at) {
@@ -113,6 +118,7 @@ function keysOf(keyring: Keyring): LedgerKeys {
       return { ...ca, privateKey: ca.privateKey }
     },
     publicAckKeys: () => publicAckKeys,
+    publicWorkloadCas: () => publicWorkloadCas,
   }
 }
 

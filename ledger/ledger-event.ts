@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto'
 import type { AuditEvent } from '#core/audit/event.ts'
-import type { IssueEntry, Producer, RefusedEntry } from './entry.ts'
+import type { IssueEntry, NoticeEntry, Producer, RefusedEntry } from './entry.ts'
 import type { Mark } from './keys.ts'
 
 /** Events that only the ledger writes: a producer that sends one is refused (`intake.ts`). */
@@ -10,6 +10,7 @@ type LedgerEventType =
   | 'audit.gap'
   | 'audit.refused'
   | 'identity.issued'
+  | NoticeEntry['type']
 const LEDGER_ACTOR = 'signet-ledger'
 
 /** Lines of a batch that one `audit.refused` event lists, when they cannot be told apart by their position in a session. */
@@ -28,7 +29,7 @@ type Draft = {
   outcome: AuditEvent['outcome']
   resourceType: string
   resourceId: string
-  context: Record<string, unknown>
+  context: Readonly<Record<string, unknown>>
 }
 
 function ledgerEvent({ producer, at, mark }: Scene, draft: Draft): AuditEvent {
@@ -159,6 +160,11 @@ export function linesRefused(scene: Scene, entries: readonly RefusedEntry[]): Au
       })),
     },
   })
+}
+
+/** What became of an export, or of all exports of the tenant. */
+export function noticed(scene: Scene, { type, cause, outcome, resourceId, context }: NoticeEntry): AuditEvent {
+  return ledgerEvent(scene, { type, session: null, cause, outcome, resourceType: 'export', resourceId, context })
 }
 
 /** Which key and certificate a workload got. No secret, and nothing that one could be computed from. */

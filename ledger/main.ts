@@ -1,4 +1,4 @@
-import { randomBytes } from 'node:crypto'
+import { randomBytes, randomUUID } from 'node:crypto'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Server as TlsServer } from 'node:tls'
 import { listenError } from '#runtime/http/listen.ts'
@@ -17,8 +17,10 @@ import { readConfigFile } from './config-file.ts'
 import { followClusterKeys, obtainClusterKeys, writeKeyringFile, type KeysSecret } from './identity/cluster-keys.ts'
 import { replaceableKeys } from './keys.ts'
 import { migrateWall, migrateWork } from './store/migrations.ts'
+import { keepExporting } from './export/worker.ts'
 import { Integrator } from './tree/integrator.ts'
 import { keepIntegrating } from './tree/upkeep.ts'
+import { keepVerifying } from './verifier/upkeep.ts'
 
 const NAME = 'signet-ledger'
 const FILE_POLL_MS = 1_000
@@ -81,6 +83,12 @@ async function start(signal: AbortSignal): Promise<StartedProcess> {
 
   const integrator = new Integrator({ wall, origin, signingKey: (at) => keys.ackKey(at).privateKey, clock })
   const tree = keepIntegrating(integrator, { log, registry })
+  const exports = keepExporting({ wall, work, keys, origin, sequencer: app.sequencer, log, clock })
+  const sharePercent = config.SIGNET_LEDGER_VERIFY_SHARE
+  const verifying =
+    sharePercent === 0
+      ? null
+      : keepVerifying({ wall, work, keys, origin, clock, holder: randomUUID(), log, registry, sharePercent })
   const stopUpkeep = keepUp(async () => {
     const [made] = await query<{ made: number }>(wall, 'SELECT signet.ensure_partitions() AS made')
     const moved = await app.sessions.reconcile()
@@ -98,8 +106,10 @@ async function start(signal: AbortSignal): Promise<StartedProcess> {
       stopUpkeep()
       stopping.abort()
       await app.http.close()
+      await exports.stop()
       await app.idle()
       await tree.stop()
+      await verifying?.stop()
       await Promise.all([wall.end(), work.end(), kubernetes?.close()])
     },
   }

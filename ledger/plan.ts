@@ -18,6 +18,7 @@ import {
   identityIssued,
   itemRefused,
   linesRefused,
+  noticed,
   sessionClosed,
   sessionOpened,
   type Scene,
@@ -109,6 +110,9 @@ class Planner {
           break
         case 'issue':
           this.#issue(scene, entry, result)
+          break
+        case 'notice':
+          this.#own(scene, noticed(scene, entry), null, null)
           break
         case 'refused':
           result.refused.push(refusal(entry))

@@ -1,6 +1,6 @@
 import type { Batch, Entry, Producer, RefusedEntry } from './entry.ts'
 import type { Mark } from './keys.ts'
-import { identityIssued, itemRefused, linesRefused, sessionClosed, type Scene } from './ledger-event.ts'
+import { identityIssued, itemRefused, linesRefused, noticed, sessionClosed, type Scene } from './ledger-event.ts'
 import { positionKey, receivedMark, type KnownEvent, type KnownSession } from './plan.ts'
 
 /** What has to be looked up on the wall before the group can be planned. */
@@ -19,6 +19,7 @@ export function firstLookup(batches: readonly Batch[], at: Date, mark: Mark): Lo
     for (const entry of entries) {
       if (entry.kind === 'event') lookup.eventIds.add(entry.event.event_id)
       else if (entry.kind === 'issue') lookup.eventIds.add(identityIssued(scene, entry).event_id)
+      else if (entry.kind === 'notice') lookup.eventIds.add(noticed(scene, entry).event_id)
       else if (entry.kind === 'log') {
         lookup.eventIds.add(entry.event.event_id)
         // What its refusal would be, should the id be another's: it would share the batch's event with nothing else.

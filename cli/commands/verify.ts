@@ -8,13 +8,18 @@ import { verifyStamp, type VerifiedStamp } from '#core/stamp/verify.ts'
 import { findState, readEndpoints } from '../state.ts'
 import { UsageError } from '../usage.ts'
 import type { Evidence } from '../verify/evidence.ts'
+import { looksLikeExport, verifyExport } from '../verify/export.ts'
 import { evidenceOfFile } from '../verify/file.ts'
 import { verifyLedger } from '../verify/ledger.ts'
+import { verifyProof } from '../verify/proof.ts'
 import { exitCodeOf, formatReport, invalidReport, verifiedReport, type Report } from '../verify/report.ts'
+import { readLogKeys } from '../verify/log-keys.ts'
 import { evidenceOfUrl } from '../verify/url.ts'
 
 export const VERIFY_HELP = `signet verify FILE|URL   checks a stamp against the content that it came with
 signet verify --ledger   checks the hash chain of the ledger
+signet verify EXPORT     checks an export of audit records (.tar.gz) with no network
+signet verify --proof FILE --log-key KEY   checks, without the ledger, that an event is in its signed tree
 
   --keyring FILE      keys to verify with (found by itself beside npm start)
   --sidecar FILE      the stamp of FILE (else the one inside it, else FILE.stamp.json)
@@ -27,9 +32,13 @@ signet verify --ledger   checks the hash chain of the ledger
   --url URL --token-file FILE
                       the ledger and the token for it (found by themselves beside npm start); with --keyring,
                       which holds its chain keys, and --tenant, whose chain it should be
+  --proof FILE        what GET /api/audit/logs/{event_id}/proof gave
+  --event FILE        the event's item of GET /api/audit/logs: what the proof is about
+  --log-key KEY|FILE  a public key of the log, or a file of them (GET /log/keys, from a source that you trust)
   --json              the report as JSON
 
-exit codes: 0 verified (FILE, URL: subject included; --ledger: every link, with its chain key, for the tenant expected)
+exit codes: 0 verified (FILE, URL: subject included; --ledger: every link, with its chain key, for the tenant expected;
+              --proof: event included)
             1 invalid; 2 usage, or something could not be read; 3 no fault found, but not fully checked: the report says what
 `
 
@@ -44,6 +53,9 @@ const OPTIONS = {
   channel: { type: 'string' },
   header: { type: 'string', multiple: true },
   ledger: { type: 'boolean' },
+  proof: { type: 'string' },
+  event: { type: 'string' },
+  'log-key': { type: 'string' },
   url: { type: 'string' },
   'token-file': { type: 'string' },
   json: { type: 'boolean' },
@@ -67,12 +79,24 @@ export async function verify(args: string[], env: Readonly<Record<string, string
       env,
     )
   }
+  if (flags.proof !== undefined) {
+    if (positionals.length > 0) throw new UsageError('verify --proof takes no other FILE or URL')
+    const { proof, event, 'log-key': logKey, json } = flags
+    return verifyProof({ proof, event, logKey, json: json === true })
+  }
+  if (flags.event !== undefined) throw new UsageError('--event goes with --proof')
   const [source, ...more] = positionals
   if (source === undefined) throw new UsageError('verify needs a FILE or a URL (or --ledger)')
   if (more.length > 0) throw new UsageError(`verify takes one FILE or URL, not also ${more.join(', ')}`)
   for (const name of ['url', 'token-file'] as const) {
     if (flags[name] !== undefined) throw new UsageError(`--${name} goes with --ledger`)
   }
+  if (flags.sidecar === undefined && flags['stamp-header'] === undefined && looksLikeExport(source)) {
+    const { 'log-key': logKey, tenant, json } = flags
+    const logKeys = readLogKeys(logKey === undefined ? [] : [logKey])
+    return verifyExport(source, { logKeys, tenant, json: json === true })
+  }
+  if (flags['log-key'] !== undefined) throw new UsageError('--log-key goes with --proof, or with an export (.tar.gz)')
   const report = await verifySource(source, flags, env)
   process.stdout.write(
     flags.json === true ? `${JSON.stringify(report, null, 2)}\n` : formatReport(report, process.stdout),

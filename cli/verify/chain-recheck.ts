@@ -96,7 +96,7 @@ export class ChainRecheck {
  * The bytes that were committed to; null where there are none. Members are named one by one: what an item has besides is no part of
  * them.
  */
-function sealedBytes(item: LogItem, event: SealedRecord['event']): Buffer | null {
+export function sealedBytes(item: LogItem, event: SealedRecord['event']): Buffer | null {
   const { producer_id, received_at, session, spool_seq, stamp_hash } = item
   try {
     return sealRecord({ v: 1, event, producer_id, received_at, session, spool_seq, stamp_hash })

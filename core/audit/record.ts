@@ -51,6 +51,23 @@ export function openRecord(bytes: Uint8Array): SealedRecord {
   return value
 }
 
+/**
+ * As `openRecord`, for bytes that a verified link commits to, at a third of the cost: whoever has the chain key made them, so that it
+ * is enough to see that they read back as they are. What does not is left to `openRecord` to judge.
+ * @throws SignetError AUDIT_EVENT_INVALID
+ */
+export function openCommitted(bytes: Buffer): SealedRecord {
+  try {
+    const text = bytes.toString('utf8')
+    const value: unknown = JSON.parse(text)
+    // A member twice, blanks, or another way to write a text or number would not come back.
+    if (JSON.stringify(value) === text && validator.Check(value)) return value
+  } catch {
+    // It has its own words for what is wrong.
+  }
+  return openRecord(bytes)
+}
+
 /** Columns that the wall keeps beside the bytes, to search by. Times in RFC 3339; `month` is the first day of its UTC month. */
 export type RecordProjection = {
   timestamp: string

@@ -1,4 +1,5 @@
-import { createHash, createHmac, type KeyObject } from 'node:crypto'
+import { createHash, hash as digest, type KeyObject } from 'node:crypto'
+import { HmacFrame } from '../crypto/hmac.ts'
 import { pae } from '../crypto/pae.ts'
 
 const CONTEXT = 'SignetV1'
@@ -30,6 +31,9 @@ export type RecordBytes = { readonly nonce: Buffer; readonly bytes: Buffer }
 /** SHA-256(nonce ‖ exact sealed bytes). The nonce keeps a public commitment from being guessed. `nonce`: 32 bytes. */
 export function commitment(nonce: Uint8Array, sealedBytes: Uint8Array): Buffer {
   if (nonce.byteLength !== 32) throw new RangeError(`a nonce has 32 bytes, not ${nonce.byteLength}`)
+  // A verifier reads the two as one piece of memory: hashed at once, that takes half the time.
+  if (nonce.buffer === sealedBytes.buffer && nonce.byteOffset + 32 === sealedBytes.byteOffset)
+    return digest('sha256', new Uint8Array(nonce.buffer, nonce.byteOffset, 32 + sealedBytes.byteLength), 'buffer')
   return createHash('sha256').update(nonce).update(sealedBytes).digest()
 }
 
@@ -50,11 +54,37 @@ export function linkHash(input: LinkHashInput): Buffer {
   for (const part of [input.previousHash, input.previousTraceHash, input.commitment]) {
     if (part.byteLength !== 32) throw new RangeError(`hashes and commitments have 32 bytes, not ${part.byteLength}`)
   }
-  const seqBytes = Buffer.allocUnsafe(8)
-  seqBytes.writeBigUInt64BE(BigInt(seq))
-  return createHmac('sha256', input.key)
-    .update(
-      pae(CONTEXT, LINK_TYPE, input.previousHash, input.previousTraceHash, input.commitment, seqBytes, input.tenant),
-    )
-    .digest()
+  const frame = frameOf(input.key)
+  const { message } = frame
+  message.set(input.previousHash, PREVIOUS_AT)
+  message.set(input.previousTraceHash, PREVIOUS_TRACE_AT)
+  message.set(input.commitment, COMMITMENT_AT)
+  message.writeUInt32BE(Math.floor(seq / 2 ** 32), SEQ_AT)
+  message.writeUInt32BE(seq % 2 ** 32, SEQ_AT + 4)
+  const written = message.write(input.tenant, TENANT_AT, 'utf8')
+  if (written === MAX_TENANT_BYTES) throw new RangeError(`a tenant has fewer than ${MAX_TENANT_BYTES} bytes`)
+  message.writeUInt32BE(written, TENANT_AT - 4)
+  return Buffer.from(frame.mac(TENANT_AT + written), 'hex')
 }
+
+/** A frame for each key that is in use: a verifier makes millions of these. */
+const frames = new WeakMap<KeyObject, HmacFrame>()
+function frameOf(key: KeyObject): HmacFrame {
+  let frame = frames.get(key)
+  if (frame === undefined) {
+    frame = new HmacFrame(key, Buffer.concat([FRAME, Buffer.alloc(MAX_TENANT_BYTES)]))
+    frames.set(key, frame)
+  }
+  return frame
+}
+
+/** Names have 512 characters at most. */
+const MAX_TENANT_BYTES = 4_096
+// All parts but the tenant have fixed lengths, so that the framing is made once and filled in.
+const FRAME = pae(CONTEXT, LINK_TYPE, NO_PREDECESSOR, NO_PREDECESSOR, NO_PREDECESSOR, Buffer.alloc(8), '')
+const LENGTH_BYTES = 8
+const TENANT_AT = FRAME.length
+const SEQ_AT = TENANT_AT - LENGTH_BYTES - 8
+const COMMITMENT_AT = SEQ_AT - LENGTH_BYTES - 32
+const PREVIOUS_TRACE_AT = COMMITMENT_AT - LENGTH_BYTES - 32
+const PREVIOUS_AT = PREVIOUS_TRACE_AT - LENGTH_BYTES - 32

@@ -1,15 +1,9 @@
-import { timingSafeEqual, type KeyObject } from 'node:crypto'
-import { SignetError } from '../error/signet-error.ts'
+import type { KeyObject } from 'node:crypto'
+import type { SignetError } from '../error/signet-error.ts'
 import type { KeyIndex } from '../keyring/keyring.ts'
+import { chainBroken, type ChainFault } from './fault.ts'
 import { commitment, linkHash, NO_PREDECESSOR, type Link, type RecordBytes } from './link.ts'
 import { TraceHeads } from './trace-heads.ts'
-
-/**
- * What was done to a chain, as far as the links tell:
- * `edit` a record or a column was changed; `delete` a link is missing; `insert` a link was put in; `reorder` links changed places;
- * `truncate` the end is missing; `wrong-key` nothing of this key verifies; `fork` the key made two links for one place.
- */
-export type ChainFault = 'edit' | 'delete' | 'insert' | 'reorder' | 'truncate' | 'wrong-key' | 'fork'
 
 /** A head known from elsewhere (an acknowledgement, a witness). `hash`: 64 hex digits, zeros for seq 0. */
 export type KnownHead = { readonly seq: number; readonly hash: string }
@@ -28,6 +22,8 @@ export type ChainVerifierOptions = {
   readonly derive?: (bytes: Buffer) => Partial<Pick<Link, 'event_id' | 'trace_hmac' | 'received_hmac'>>
   /** Traces whose last link is remembered (150 bytes each); the longest unused go first. 1,000,000 unless given. */
   readonly maxTraces?: number
+  /** Called for a link whose trace predecessor is out of reach here, so that somebody else compares it. */
+  readonly onTraceUnproven?: (link: Link) => void
 }
 
 export type ChainReport = {
@@ -92,13 +88,15 @@ export class ChainVerifier {
     this.#checkSeq(link, expectedSeq)
     const key = this.#keyOf(link)
     if (!hasLengths(link)) throw broken(link.seq, 'edit', 'a hash of the link has not 32 bytes', { bytes: 32 }, {})
-    if (record !== null) this.#checkRecord(link, record)
+    if (record !== null) checkCommitment(link, record)
 
     const computed = hashOf(link, key, link.seq)
-    if (!timingSafeEqual(computed, link.hash)) {
+    if (!computed.equals(link.hash)) {
       this.#suspect = { link, trueSeq: findTrueSeq(link, key), computed }
       return
     }
+    // With the key in doubt nothing that is derived with it says anything, so that this comes after the hash.
+    if (record !== null) this.#checkDerived(link, record)
     if (!link.previous_hash.equals(this.#hash)) {
       throw broken(
         link.seq,
@@ -181,21 +179,11 @@ export class ChainVerifier {
     return key.secret
   }
 
-  #checkRecord(link: Link, record: RecordBytes): void {
-    const found = record.nonce.length === 32 ? commitment(record.nonce, record.bytes) : null
-    if (found === null || !found.equals(link.commitment)) {
-      throw broken(
-        link.seq,
-        'edit',
-        'the record is not the one that the link commits to',
-        { commitment: hex(link.commitment) },
-        { commitment: found === null ? null : hex(found) },
-      )
-    }
+  #checkDerived(link: Link, record: RecordBytes): void {
     const derived = this.#derive(link, record)
     for (const name of ['event_id', 'trace_hmac', 'received_hmac'] as const) {
       const wanted = derived[name]
-      if (wanted !== undefined && hex(wanted) !== hex(link[name])) {
+      if (wanted !== undefined && !isSame(wanted, link[name])) {
         throw broken(
           link.seq,
           'edit',
@@ -220,6 +208,7 @@ export class ChainVerifier {
     const complete = this.#startsAtFirst && !this.#traces.hasForgotten
     if (head === undefined && !complete) {
       this.#traceUnproven++
+      this.#options.onTraceUnproven?.(link)
       return
     }
     const wanted = head ?? NO_PREDECESSOR
@@ -273,6 +262,18 @@ export class ChainVerifier {
   }
 }
 
+function checkCommitment(link: Link, record: RecordBytes): void {
+  const found = record.nonce.length === 32 ? commitment(record.nonce, record.bytes) : null
+  if (found !== null && found.equals(link.commitment)) return
+  throw broken(
+    link.seq,
+    'edit',
+    'the record is not the one that the link commits to',
+    { commitment: hex(link.commitment) },
+    { commitment: found === null ? null : hex(found) },
+  )
+}
+
 function hashOf(link: Link, key: KeyObject, seq: number): Buffer {
   return linkHash({
     key,
@@ -288,16 +289,24 @@ function hashOf(link: Link, key: KeyObject, seq: number): Buffer {
 function findTrueSeq(link: Link, key: KeyObject): number | null {
   for (let reach = 0; reach <= SEARCH_REACH; reach++) {
     for (const seq of [link.seq + reach, link.seq - reach]) {
-      if (seq >= 1 && timingSafeEqual(hashOf(link, key, seq), link.hash)) return seq
+      if (seq >= 1 && hashOf(link, key, seq).equals(link.hash)) return seq
     }
   }
   return null
 }
 
 function hasLengths(link: Link): boolean {
-  return [link.commitment, link.hash, link.previous_hash, link.previous_trace_hash, link.trace_hmac].every(
-    ({ length }) => length === 32,
+  return (
+    link.commitment.length === 32 &&
+    link.hash.length === 32 &&
+    link.previous_hash.length === 32 &&
+    link.previous_trace_hash.length === 32 &&
+    link.trace_hmac.length === 32
   )
+}
+
+function isSame(wanted: Buffer | string, found: Buffer | string): boolean {
+  return typeof wanted === 'string' || typeof found === 'string' ? wanted === found : wanted.equals(found)
 }
 
 function hex(value: Buffer | string): string {
@@ -312,8 +321,5 @@ function broken(
   found: Record<string, unknown>,
   cause?: unknown,
 ): SignetError {
-  return new SignetError('CHAIN_BROKEN', `the chain is broken at link ${seq} (${fault}): ${what}`, {
-    cause,
-    details: { seq, fault, expected, found },
-  })
+  return chainBroken(seq, fault, what, { expected, found, cause })
 }

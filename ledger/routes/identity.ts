@@ -5,7 +5,7 @@ import { requireScope, type Authenticator, type Identity } from '#runtime/identi
 import type { Producer } from '../entry.ts'
 
 /** `stamps:read`: stamps of the caller's own producer, and only those that the ledger can vouch for. */
-export type Scope = 'audit:read' | 'audit:write' | 'stamps:read'
+export type Scope = 'audit:read' | 'audit:write' | 'stamps:read' | 'audit:export' | 'audit:export:raw' | 'audit:admin'
 
 const identities = new WeakMap<FastifyRequest, Identity>()
 
@@ -27,6 +27,16 @@ export function requireIdentity(authenticator: Authenticator, scope: Scope, ...o
 /** The tenant whose rows the request may see. */
 export function tenantOf(request: FastifyRequest): string {
   return identityOf(request).tenant
+}
+
+/** Who asks, for the record. */
+export function callerOf(request: FastifyRequest): string {
+  return identityOf(request).name
+}
+
+/** @throws SignetError FORBIDDEN naming the scope that is missing besides the one that let the request in */
+export function requireAlso(request: FastifyRequest, scope: Scope): void {
+  requireScope(identityOf(request), scope)
 }
 
 /** The producer whose stamps alone the request may see; null where it may see all of its tenant. */

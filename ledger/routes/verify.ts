@@ -12,7 +12,7 @@ const MAX_CONCURRENT = 2
 
 export function verifyRoutes(
   app: FastifyInstance,
-  deps: { authenticator: Authenticator; wall: Pool; keys: LedgerKeys },
+  deps: { authenticator: Authenticator; wall: Pool; keys: LedgerKeys; origin: string },
 ): void {
   let underWay = 0
   app.get(

@@ -22,14 +22,19 @@ export type Run = {
   readonly count: number
 }
 
-/** Runs `work` in one transaction that sees the links of all tenants. @throws DATABASE_UNAVAILABLE, and what `work` throws */
-export async function withTree<T>(pool: Pool, work: (client: Client) => Promise<T>): Promise<T> {
+/** Runs `work` in one transaction that sees the links of all tenants; `readOnly` where it is for others to read. @throws DATABASE_UNAVAILABLE, and what `work` throws */
+export async function withTree<T>(
+  pool: Pool,
+  work: (client: Client) => Promise<T>,
+  options: { readOnly?: boolean } = {},
+): Promise<T> {
   const client = await pool.connect().catch((error: unknown) => {
     throw unavailable(error) ?? error
   })
   let broken = false
   try {
-    await client.query("BEGIN; SELECT set_config('signet.tree', 'on', true)")
+    const begin = options.readOnly === true ? 'BEGIN READ ONLY' : 'BEGIN'
+    await client.query(`${begin}; SELECT set_config('signet.tree', 'on', true)`)
     const result = await work(client)
     await client.query('COMMIT')
     return result

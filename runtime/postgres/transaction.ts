@@ -42,14 +42,16 @@ export async function withTenant<T>(
   pool: Pool,
   tenant: string,
   fn: (client: Client) => Promise<T>,
-  options: { readOnly?: boolean } = {},
+  /** `snapshot`: sees the same rows from beginning to end. */
+  options: { readOnly?: boolean; snapshot?: boolean } = {},
 ): Promise<T> {
   let client: Client | undefined
   let broken: Error | undefined
   try {
     client = await pool.connect()
     client.on('error', ignore)
-    await client.query(options.readOnly === true ? 'BEGIN READ ONLY' : 'BEGIN')
+    const snapshot = options.snapshot === true ? ' ISOLATION LEVEL REPEATABLE READ' : ''
+    await client.query(`BEGIN${snapshot}${options.readOnly === true ? ' READ ONLY' : ''}`)
     await client.query("SELECT set_config('signet.tenant', $1, true)", [tenant])
     const result = await fn(client)
     await client.query('COMMIT')

@@ -64,6 +64,14 @@ async function integrateAll(by = integrator()): Promise<TreeHead> {
   return signedHead()
 }
 
+/** A round of its own: not while the ledger has the tree. */
+async function turn(by: Integrator): ReturnType<Integrator['round']> {
+  for (;;) {
+    const round = await by.round()
+    if (round.outcome !== 'busy') return round
+  }
+}
+
 async function signedHead(): Promise<TreeHead> {
   const checkpoint = await withTree(wall, (client) => readCheckpoint(client))
   return openCheckpoint(checkpoint?.note ?? '', log).head
@@ -245,13 +253,13 @@ describe('what a superuser does behind the triggers', () => {
     const flip =
       "UPDATE signet.links SET commitment = set_byte(commitment, 0, get_byte(commitment, 0) # 1) WHERE tenant = 'acme' AND seq = (SELECT max(first_seq + count - 1) FROM signet.tree_runs WHERE tenant = 'acme')"
     await tampered(flip, async () => {
-      await expect(integrator().round()).rejects.toMatchObject({
+      await expect(turn(integrator())).rejects.toMatchObject({
         code: 'CHAIN_BROKEN',
         message: expect.stringContaining('do not give the root'),
       })
     })
     await tampered(flip, async () => {
-      await expect(integrator().round()).resolves.toMatchObject({ outcome: 'grown' })
+      await expect(turn(integrator())).resolves.toMatchObject({ outcome: 'grown' })
     })
   })
 
@@ -260,7 +268,7 @@ describe('what a superuser does behind the triggers', () => {
     const hole =
       "UPDATE signet.links SET tenant = 'gone' WHERE tenant = 'globex' AND seq = (SELECT max(seq) - 1 FROM signet.links WHERE tenant = 'globex')"
     await tampered(hole, async () => {
-      await expect(integrator().round()).rejects.toMatchObject({
+      await expect(turn(integrator())).rejects.toMatchObject({
         code: 'CHAIN_BROKEN',
         message: expect.stringContaining('is missing; the tree stops before it'),
       })
@@ -278,7 +286,7 @@ describe('what a superuser does behind the triggers', () => {
     await tampered(
       'DELETE FROM signet.tree_checkpoints WHERE size = (SELECT max(size) FROM signet.tree_checkpoints)',
       async () => {
-        await expect(own.round()).rejects.toMatchObject({
+        await expect(turn(own)).rejects.toMatchObject({
           code: 'CHAIN_BROKEN',
           message: expect.stringContaining('was set back'),
         })

@@ -115,6 +115,15 @@ const CASES: readonly Case[] = [
     quiet: { [`signet_audit_ledger_consistent{${per(POD)}}`]: '1x10' },
   },
   {
+    alert: 'SignetLedgerTampered',
+    firing: { 'signet_ledger_verification_failures_total{fault="edit",pod="a"}': '0 0 1x20' },
+    at: 6,
+    notYetAt: 1,
+    wantLabels: { fault: 'edit' },
+    // What was found before the process began to be watched is for whoever was told then.
+    quiet: { 'signet_ledger_verification_failures_total{fault="edit",pod="a"}': '3x40' },
+  },
+  {
     alert: 'SignetLedgerDown',
     firing: { 'up{job="signet-ledger",pod="a"}': '1 0x20', 'up{job="signet-ledger",pod="b"}': '1 0x20' },
     at: 8,

@@ -1,0 +1,184 @@
+import pg from 'pg'
+import type { StoredLink, StoredRecord, StoredStamp } from '#core/chain/stored.ts'
+import type { Client } from '../postgres/transaction.ts'
+import { copyOut, type CopyRows } from './copy.ts'
+
+/** What bounds a batch, besides the number of links: bytes of sealed records. */
+const MAX_BATCH_BYTES = 16 * 1024 * 1024
+
+const LINKS = `SELECT l.seq, l.event_id::text, l.commitment, l.hash, l.previous_hash, l.previous_trace_hash, l.key_id, l.trace_hmac,
+  l.retention_class, l.month, l.appended_at FROM signet.links l`
+/** Nothing that is kept says what it should be. */
+const NOT_READ = Buffer.alloc(0)
+// Nonce and bytes as one piece: that is how they are hashed.
+const RECORDS = `SELECT seq, octet_length(nonce), nonce || bytes, retention_class, "timestamp", received_at, month, event_id::text, event_type,
+  actor, action, resource, resource_type, resource_id, stage, outcome, trace_id, request_id, session::text, spool_seq, producer_id, region,
+  data_domain, stamp_hash FROM signet.records`
+
+/** Links with `after < seq <= to`, in order, `limit` at most; of one trace only where `traceHmac` is given. */
+export async function readLinks(
+  client: Client,
+  tenant: string,
+  range: { after: number; to: number; limit: number; traceHmac: Buffer | null },
+): Promise<StoredLink[]> {
+  const ofTrace = range.traceHmac === null ? '' : `AND l.trace_hmac = '\\x${range.traceHmac.toString('hex')}'`
+  const rows = await copyOut(
+    client,
+    `${LINKS} WHERE l.tenant = ${pg.escapeLiteral(tenant)} AND l.seq > ${range.after} AND l.seq <= ${range.to} ${ofTrace}
+      ORDER BY l.seq LIMIT ${range.limit}`,
+  )
+  const links: StoredLink[] = []
+  while (rows.next()) links.push(readLink(rows, tenant))
+  return links
+}
+
+function readLink(rows: CopyRows, tenant: string): StoredLink {
+  return {
+    tenant,
+    seq: rows.bigint(),
+    event_id: rows.text(),
+    commitment: rows.bytes(),
+    hash: rows.bytes(),
+    previous_hash: rows.bytes(),
+    previous_trace_hash: rows.bytes(),
+    key_id: rows.text(),
+    trace_hmac: rows.bytes(),
+    received_hmac: NOT_READ,
+    retentionClass: rows.text(),
+    month: rows.date(),
+    appendedAtUs: rows.timestamp(),
+  }
+}
+
+/** The highest number after `after` so that the records up to it, from the first on, fit a batch: never less than the first. */
+export async function endOfBatch(client: Client, tenant: string, after: number, to: number): Promise<number> {
+  const { rows } = await client.query<{ seq: string | null }>(
+    `SELECT max(seq) AS seq
+       FROM (SELECT seq, sum(length(bytes)) OVER (ORDER BY seq) - length(bytes) AS size_before
+               FROM signet.records WHERE tenant = $1 AND seq > $2 AND seq <= $3) AS sized
+      WHERE size_before < $4`,
+    [tenant, after, to, MAX_BATCH_BYTES],
+  )
+  const seq = rows[0]?.seq
+  return seq === null || seq === undefined ? to : Number(seq)
+}
+
+/** Records with one of the numbers, or with any number between two of them that follow each other, whatever partition they are in. */
+export async function readRecords(
+  client: Client,
+  tenant: string,
+  range: { after: number; to: number; of: readonly number[] | null },
+): Promise<StoredRecord[]> {
+  const named = range.of === null ? '' : `AND seq = ANY('{${range.of.join(',')}}'::bigint[])`
+  const rows = await copyOut(
+    client,
+    `${RECORDS} WHERE tenant = ${pg.escapeLiteral(tenant)} AND seq > ${range.after} AND seq <= ${range.to} ${named} ORDER BY seq`,
+  )
+  const records: StoredRecord[] = []
+  while (rows.next()) records.push(readRecord(rows))
+  return records
+}
+
+function readRecord(rows: CopyRows): StoredRecord {
+  const seq = rows.bigint()
+  const nonceLength = rows.integer()
+  const both = rows.bytes()
+  return {
+    seq,
+    nonce: both.subarray(0, nonceLength),
+    bytes: both.subarray(nonceLength),
+    retentionClass: rows.text(),
+    timestampUs: rows.timestamp(),
+    receivedAtUs: rows.timestamp(),
+    month: rows.date(),
+    event_id: rows.text(),
+    event_type: rows.text(),
+    actor: rows.text(),
+    action: rows.text(),
+    resource: rows.text(),
+    resource_type: rows.nullableText(),
+    resource_id: rows.nullableText(),
+    stage: rows.text(),
+    outcome: rows.text(),
+    trace_id: rows.text(),
+    request_id: rows.text(),
+    session: rows.nullableText(),
+    spool_seq: rows.nullableBigint(),
+    producer_id: rows.text(),
+    region: rows.nullableText(),
+    data_domain: rows.nullableText(),
+    stamp_hash: rows.nullableText(),
+  }
+}
+
+/** Stamps by hash. */
+export async function readStamps(
+  client: Client,
+  tenant: string,
+  hashes: readonly string[],
+): Promise<Map<string, StoredStamp>> {
+  const wanted = [...new Set(hashes)]
+  if (wanted.length === 0) return new Map()
+  const rows = await copyOut(
+    client,
+    `SELECT stamp_hash, seq, trace_id, request_id, retention_class, stamp FROM signet.compliance_stamps
+      WHERE tenant = ${pg.escapeLiteral(tenant)} AND stamp_hash = ANY(ARRAY[${wanted.map((hash) => pg.escapeLiteral(hash)).join(',')}])`,
+  )
+  const stamps = new Map<string, StoredStamp>()
+  while (rows.next()) {
+    stamps.set(rows.text(), {
+      seq: rows.bigint(),
+      traceId: rows.text(),
+      requestId: rows.text(),
+      retentionClass: rows.text(),
+      bytes: rows.bytes(),
+    })
+  }
+  return stamps
+}
+
+/** The first stamp that the event which it names does not carry; null where there is none. For columns that were verified. */
+export async function findStrayStamp(client: Client, tenant: string, to: number): Promise<number | null> {
+  const { rows } = await client.query<{ seq: string }>(
+    `SELECT s.seq FROM signet.compliance_stamps s
+      WHERE s.tenant = $1 AND s.seq <= $2 AND NOT EXISTS (
+        SELECT FROM signet.records r WHERE r.tenant = $1 AND r.seq = s.seq AND r.stamp_hash = s.stamp_hash)
+      ORDER BY s.seq LIMIT 1`,
+    [tenant, to],
+  )
+  return rows[0] === undefined ? null : Number(rows[0].seq)
+}
+
+/** The hash of the link before each of these in its trace, as the index has it; null where there is none. */
+export async function readTraceHeads(
+  client: Client,
+  tenant: string,
+  links: readonly { readonly seq: number; readonly trace_hmac: Buffer }[],
+): Promise<(Buffer | null)[]> {
+  if (links.length === 0) return []
+  const { rows } = await client.query<{ head: Buffer | null }>(
+    `SELECT (SELECT t.hash FROM signet.links t WHERE t.tenant = $1 AND t.trace_hmac = l.trace AND t.seq < l.seq ORDER BY t.seq DESC LIMIT 1) AS head
+       FROM unnest($2::bigint[], $3::bytea[]) WITH ORDINALITY AS l(seq, trace, place) ORDER BY l.place`,
+    [tenant, links.map(({ seq }) => seq), links.map(({ trace_hmac }) => trace_hmac)],
+  )
+  return rows.map(({ head }) => head)
+}
+
+/** The highest number that a record has; 0 where there is none. */
+export async function highestRecord(client: Client, tenant: string): Promise<number> {
+  const { rows } = await client.query<{ seq: string }>(
+    'SELECT seq FROM signet.records WHERE tenant = $1 ORDER BY seq DESC LIMIT 1',
+    [tenant],
+  )
+  return Number(rows[0]?.seq ?? 0)
+}
+
+/** The last link of a chain, as stored. */
+export async function readHead(client: Client, tenant: string): Promise<{ seq: number; hash: Buffer }> {
+  const { rows } = await client.query<{ seq: string; hash: Buffer }>(
+    'SELECT seq, hash FROM signet.links WHERE tenant = $1 ORDER BY seq DESC LIMIT 1',
+    [tenant],
+  )
+  const [row] = rows
+  return row === undefined ? { seq: 0, hash: Buffer.alloc(32) } : { seq: Number(row.seq), hash: row.hash }
+}

@@ -1,0 +1,287 @@
+import { openCommitted, type SealedRecord } from '#core/audit/record.ts'
+import { chainBroken, faultOf } from '#core/chain/fault.ts'
+import { commitment, linkHash, NO_PREDECESSOR, type Link } from '#core/chain/link.ts'
+import {
+  checkStored,
+  checkTraceHead,
+  onlyRecord,
+  type StoredLink,
+  type StoredRecord,
+  type StoredStamp,
+} from '#core/chain/stored.ts'
+import { ChainVerifier, type KnownHead } from '#core/chain/verify.ts'
+import type { KeyIndex } from '#core/keyring/keyring.ts'
+import type { Client } from '../postgres/transaction.ts'
+import {
+  endOfBatch,
+  findStrayStamp,
+  highestRecord,
+  readHead,
+  readLinks,
+  readRecords,
+  readStamps,
+  readTraceHeads,
+} from './chain.ts'
+import type { WallReader } from './reader.ts'
+
+/** What a chain is verified with: its keys, and the mark that links keep of a trace. */
+export type ChainKeys = Pick<KeyIndex, 'chainKey'> & {
+  readonly traceMark: (tenant: string, traceId: string) => Buffer
+}
+
+export type ChainTask = {
+  readonly tenant: string
+  /** The link to begin with; what is before it is taken as it is, but for its hash. */
+  readonly fromSeq: number
+  readonly toSeq: number
+  /** Whether the chain ends at `toSeq`: then nothing may stand behind it, and every stamp must be carried. */
+  readonly toEnd: boolean
+  readonly knownHeads: readonly KnownHead[]
+  readonly maxTraces: number
+  readonly signal: AbortSignal
+  /** Called after each batch with the links verified so far. */
+  readonly onProgress: (checked: number) => void | Promise<void>
+}
+
+const BATCH_LINKS = 500
+/** With records of up to 1 MiB each: what a batch of a trace may hold, whose records cannot be bounded by a range. */
+const BATCH_TRACE_LINKS = 25
+/** Marks of traces that are kept: an event's trace is often that of the one before. */
+const MAX_MARKS = 10_000
+/** Below every number that a column can hold safely: a row that somebody put before the first is read too. */
+const BEFORE_ALL = Number.MIN_SAFE_INTEGER
+
+type Pair = { readonly link: StoredLink; readonly records: readonly StoredRecord[] }
+type Batch = {
+  readonly pairs: readonly Pair[]
+  readonly stamps: ReadonlyMap<string, StoredStamp>
+  readonly last: number
+}
+
+/**
+ * Verifies links `fromSeq` to `toSeq` of a tenant from the bytes: every commitment, link hash, trace link, projection and stamp is
+ * derived anew and compared with what is stored. Ends at the first fault. Gives the last link.
+ * @throws SignetError CHAIN_BROKEN, DATABASE_UNAVAILABLE; `signal.reason` when it aborts
+ */
+export async function verifyChain(
+  reader: WallReader,
+  keys: ChainKeys,
+  task: ChainTask,
+): Promise<{ seq: number; hash: Buffer }> {
+  const { tenant, toSeq: to, signal } = task
+  const start = await startOf(reader, keys, task)
+  let opened: SealedRecord | undefined
+  const unproven: Link[] = []
+  const marks = createMarks(keys, tenant)
+  const verifier = new ChainVerifier({
+    tenant,
+    keyring: keys,
+    ...(start === null ? {} : { start }),
+    knownHeads: task.knownHeads,
+    maxTraces: task.maxTraces,
+    onTraceUnproven: (link) => unproven.push(link),
+    derive: (bytes) => {
+      opened = openCommitted(bytes)
+      return { event_id: opened.event.event_id, trace_hmac: marks(opened.event.trace_id) }
+    },
+  })
+  let checked = 0
+  // The chain verifier may need the next link to name what is wrong with one; what else is to check of a link waits for that.
+  let waiting: { pair: Pair; stamps: Batch['stamps']; opened: SealedRecord | undefined } | null = null
+  const settle = (fault: { seq: number; error: unknown } | null): void => {
+    if (waiting !== null && (fault === null || fault.seq > waiting.pair.link.seq)) {
+      const { pair, stamps, opened } = waiting
+      checkStored(pair.link, pair.records, (hash) => stamps.get(hash), opened)
+    }
+    if (fault !== null) throw fault.error
+  }
+  for await (const batch of readAhead(reader, task, start?.seq ?? BEFORE_ALL)) {
+    signal.throwIfAborted()
+    for (const pair of batch.pairs) {
+      opened = undefined
+      settle(attempt(() => verifier.add(pair.link, pair.records[0] ?? null)))
+      waiting = { pair, stamps: batch.stamps, opened }
+      checked += 1
+    }
+    await checkUnproven(reader, tenant, unproven.splice(0))
+    await task.onProgress(checked)
+  }
+  let end = { seq: 0, hash: NO_PREDECESSOR }
+  settle(
+    attempt(() => {
+      end = verifier.finish()
+      if (end.seq < to) throw chainBroken(end.seq + 1, 'delete', 'the link is missing')
+    }),
+  )
+  if (task.toEnd) await checkEnd(reader, tenant, to)
+  return { seq: end.seq, hash: end.hash }
+}
+
+/** Batches one after the other; the next one is on its way while one is being verified. */
+async function* readAhead(reader: WallReader, task: ChainTask, after: number): AsyncGenerator<Batch> {
+  let coming: Promise<Batch> | null = after < task.toSeq ? readBatch(reader, task, after) : null
+  while (coming !== null) {
+    const batch: Batch = await coming
+    coming = batch.last < task.toSeq ? readBatch(reader, task, batch.last) : null
+    // It is awaited later, if at all: a verification that ends before is not interested in how it fails.
+    coming?.catch(() => undefined)
+    try {
+      yield batch
+    } catch (error) {
+      await coming?.catch(() => undefined)
+      throw error
+    }
+  }
+}
+
+/** Links after a number with their records, as many as fit; records without a link count too. */
+async function readBatch(reader: WallReader, { tenant, toSeq: to }: ChainTask, after: number): Promise<Batch> {
+  return reader.inTenant(tenant, async (client) => {
+    const links = await readLinks(client, tenant, { after, to, limit: BATCH_LINKS, traceHmac: null })
+    const lastLink = links.length < BATCH_LINKS ? to : (links.at(-1)?.seq ?? to)
+    const last = await endOfBatch(client, tenant, after, lastLink)
+    const records = await readRecords(client, tenant, { after, to: last, of: null })
+    return pairUp(client, tenant, last === lastLink ? links : links.filter((link) => link.seq <= last), records, last)
+  })
+}
+
+async function pairUp(
+  client: Client,
+  tenant: string,
+  links: readonly StoredLink[],
+  records: readonly StoredRecord[],
+  last: number,
+): Promise<Batch> {
+  const hashes = records.flatMap((record) => (record.stamp_hash === null ? [] : [record.stamp_hash]))
+  const stamps = await readStamps(client, tenant, hashes)
+  // A record whose link is gone shows by the link that is missing; only before the first link none is missed.
+  const [first] = records
+  if (first !== undefined && first.seq < 1)
+    throw chainBroken(first.seq, 'insert', 'a record stands before the first link')
+  let at = 0
+  const pairs = links.map((link): Pair => {
+    while (at < records.length && records[at]!.seq < link.seq) at++
+    const from = at
+    while (at < records.length && records[at]!.seq === link.seq) at++
+    return { link, records: at === from + 1 ? [records[from]!] : records.slice(from, at) }
+  })
+  return { pairs, stamps, last }
+}
+
+/** The link before the range, which has to be one that a key of ours made; null at the beginning. */
+async function startOf(
+  reader: WallReader,
+  keys: ChainKeys,
+  { tenant, fromSeq }: ChainTask,
+): Promise<{ seq: number; hash: Buffer } | null> {
+  if (fromSeq <= 1) return null
+  const seq = fromSeq - 1
+  const [link] = await reader.inTenant(tenant, (client) =>
+    readLinks(client, tenant, { after: seq - 1, to: seq, limit: 1, traceHmac: null }),
+  )
+  if (link === undefined) throw chainBroken(seq, 'delete', 'the link before the range is missing')
+  checkHash(keys, link)
+  return { seq, hash: link.hash }
+}
+
+async function checkUnproven(reader: WallReader, tenant: string, links: readonly Link[]): Promise<void> {
+  if (links.length === 0) return
+  const heads = await reader.inTenant(tenant, (client) => readTraceHeads(client, tenant, links))
+  for (const [index, link] of links.entries()) checkTraceHead(link, heads[index] ?? null)
+}
+
+/** Records behind the last link: their links were cut off. Stamps that no event carries: somebody put them in. */
+async function checkEnd(reader: WallReader, tenant: string, to: number): Promise<void> {
+  await reader.inTenant(tenant, async (client) => {
+    const highest = await highestRecord(client, tenant)
+    if (highest > to) {
+      // Unless they came since verification began.
+      const head = await readHead(client, tenant)
+      if (highest > head.seq)
+        throw chainBroken(head.seq + 1, 'truncate', `the links end at ${head.seq}, records go on to ${highest}`)
+    }
+    const stray = await findStrayStamp(client, tenant, to)
+    if (stray !== null) throw chainBroken(stray, 'insert', 'a stamp names this event, which does not carry it')
+  })
+}
+
+/** The links of one trace with their records, each with its hash, from the first on. Gives how many they are. @throws as `verifyChain` */
+export async function verifyTrace(
+  reader: WallReader,
+  keys: ChainKeys,
+  task: Pick<ChainTask, 'tenant' | 'toSeq' | 'signal' | 'onProgress'> & { readonly traceId: string },
+): Promise<void> {
+  const { tenant, toSeq: to } = task
+  const traceHmac = keys.traceMark(tenant, task.traceId)
+  let head = NO_PREDECESSOR
+  let checked = 0
+  for (let after = BEFORE_ALL; ;) {
+    task.signal.throwIfAborted()
+    const { pairs, stamps } = await reader.inTenant(tenant, async (client) => {
+      const links = await readLinks(client, tenant, { after, to, limit: BATCH_TRACE_LINKS, traceHmac })
+      const of = links.map((link) => link.seq)
+      return pairUp(
+        client,
+        tenant,
+        links,
+        of.length === 0 ? [] : await readRecords(client, tenant, { after, to, of }),
+        to,
+      )
+    })
+    const last = pairs.at(-1)
+    if (last === undefined) return
+    for (const { link, records } of pairs) {
+      if (!link.previous_trace_hash.equals(head))
+        throw chainBroken(link.seq, 'delete', 'the link does not go on from the one before it in its trace')
+      checkHash(keys, link)
+      const { nonce, bytes } = onlyRecord(link, records)
+      if (nonce.length !== 32 || !commitment(nonce, bytes).equals(link.commitment))
+        throw chainBroken(link.seq, 'edit', 'the record is not the one that the link commits to')
+      checkStored(link, records, (hash) => stamps.get(hash))
+      head = link.hash
+      checked += 1
+      await task.onProgress(checked)
+    }
+    after = last.link.seq
+  }
+}
+
+function checkHash(keys: ChainKeys, link: StoredLink): void {
+  const key = keys.chainKey(link.key_id)
+  if (key === undefined) throw chainBroken(link.seq, 'wrong-key', `the keyring has no chain key «${link.key_id}»`)
+  const { previous_hash: previousHash, previous_trace_hash: previousTraceHash, seq, tenant, hash } = link
+  const sized = [previousHash, previousTraceHash, link.commitment].every((bytes) => bytes.length === 32)
+  if (
+    !sized ||
+    seq < 1 ||
+    !linkHash({ key: key.secret, previousHash, previousTraceHash, commitment: link.commitment, seq, tenant }).equals(
+      hash,
+    )
+  ) {
+    throw chainBroken(seq, 'edit', 'the link is not what the key made')
+  }
+}
+
+function createMarks(keys: ChainKeys, tenant: string): (traceId: string) => Buffer {
+  const marks = new Map<string, Buffer>()
+  return (traceId) => {
+    let found = marks.get(traceId)
+    if (found === undefined) {
+      if (marks.size >= MAX_MARKS) marks.clear()
+      found = keys.traceMark(tenant, traceId)
+      marks.set(traceId, found)
+    }
+    return found
+  }
+}
+
+function attempt(work: () => unknown): { seq: number; error: unknown } | null {
+  try {
+    work()
+    return null
+  } catch (error) {
+    const bad = faultOf(error)
+    if (bad === null) throw error
+    return { seq: bad.seq, error }
+  }
+}
