@@ -20,6 +20,8 @@ export const ERROR_CODES = {
   TREE_PROOF_INVALID: { status: 409, title: 'The proof does not hold in this tree' },
   NOTE_INVALID: { status: 400, title: 'Not a signed note' },
   NOTE_UNTRUSTED: { status: 403, title: 'The note is not signed by a known key' },
+  EXPORT_INVALID: { status: 400, title: 'Not a whole export package' },
+  EXPORT_UNTRUSTED: { status: 403, title: 'The export is not signed by a known key' },
   // engine
   RULE_INVALID: { status: 400, title: 'Rules do not compile' },
   BUNDLE_INVALID: { status: 400, title: 'Not a valid rule bundle' },
@@ -72,6 +74,10 @@ export const ERROR_CODES = {
   LEDGER_KEY_UNAVAILABLE: { status: 503, title: 'The ledger has no key that is valid now' },
   IDENTITY_PROOF_INVALID: { status: 403, title: 'The proof of possession does not hold' },
   IDENTITY_REPLAYED: { status: 409, title: 'This request for an identity was used before' },
+  EXPORT_PENDING: { status: 409, title: 'The export is not finished' },
+  EXPORT_FAILED: { status: 409, title: 'The export failed' },
+  EXPORT_EXPIRED: { status: 410, title: 'The export has expired' },
+  EXPORT_FROZEN: { status: 423, title: 'Exports of this tenant are frozen' },
   LEDGER_BUSY: { status: 503, title: 'The ledger is busy' },
   DATABASE_UNAVAILABLE: { status: 503, title: 'The database is unavailable' },
   // operator

@@ -8,14 +8,9 @@ import type { TlsPair } from './reloading.ts'
 export function issuePair(commonName: string): TlsPair {
   const folder = mkdtempSync(path.join(tmpdir(), 'signet-certificate-'))
   const [cert, key] = [path.join(folder, 'crt'), path.join(folder, 'key')]
-  execFileSync(
-    'openssl',
-    [
-      ...['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-days', '2'],
-      ...['-subj', `/CN=${commonName}`, '-addext', `subjectAltName=DNS:${commonName}`, '-out', cert, '-keyout', key],
-    ],
-    { stdio: 'ignore' },
-  )
+  const request = ['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-days', '2']
+  const names = ['-subj', `/CN=${commonName}`, '-addext', `subjectAltName=DNS:${commonName}`]
+  execFileSync('openssl', [...request, ...names, '-out', cert, '-keyout', key], { stdio: 'ignore' })
   const pair = { cert: readFileSync(cert, 'utf8'), key: readFileSync(key, 'utf8') }
   rmSync(folder, { recursive: true })
   return pair

@@ -13,7 +13,9 @@ afterEach(() => {
   for (const controller of stopping.splice(0)) controller.abort()
 })
 
-async function filesOf(pair: TlsPair): Promise<{ certFile: string; keyFile: string; put(next: TlsPair): Promise<void> }> {
+async function filesOf(
+  pair: TlsPair,
+): Promise<{ certFile: string; keyFile: string; put(next: TlsPair): Promise<void> }> {
   const folder = await mkdtemp(path.join(tmpdir(), 'signet-tls-test-'))
   const [certFile, keyFile] = [path.join(folder, 'tls.crt'), path.join(folder, 'tls.key')]
   const put = async (next: TlsPair): Promise<void> => {
@@ -75,7 +77,7 @@ describe('a TLS listener with certificates that change', () => {
     const taken: TlsPair[] = []
     const set = server.setSecureContext.bind(server)
     server.setSecureContext = (context) => {
-      taken.push({ cert: String(context.cert), key: String(context.key) })
+      taken.push({ cert: context.cert as string, key: context.key as string })
       set(context)
     }
     options.follow(server)
@@ -120,7 +122,11 @@ describe('a TLS listener with certificates that change', () => {
 describe('a pair that cannot be used is refused, without its key in the message', () => {
   const first = issuePair('first.example')
   const cases = [
-    { name: 'the key of another', pair: { cert: first.cert, key: issuePair('other.example').key }, wantMessage: 'not that of' },
+    {
+      name: 'the key of another',
+      pair: { cert: first.cert, key: issuePair('other.example').key },
+      wantMessage: 'not that of',
+    },
     { name: 'no certificate', pair: { cert: 'nonsense', key: first.key }, wantMessage: 'not a PEM certificate' },
     { name: 'no key', pair: { cert: first.cert, key: first.cert }, wantMessage: 'not a PEM certificate' },
     { name: 'nothing', pair: { cert: '', key: '' }, wantMessage: 'not a PEM certificate' },

@@ -49,9 +49,10 @@ export function watchTlsFiles(options: TlsFiles & { current?: TlsPair; onChange(
  * exists: from then on new connections get the certificate that the files hold. TLS 1.2 is the oldest version.
  * @throws SignetError TLS_INVALID when the files cannot be read or do not fit together
  */
-export function createReloadingHttpsOptions(
-  files: TlsFiles & { readonly onReload?: (pair: TlsPair) => void },
-): { https: TlsPair & { minVersion: 'TLSv1.2' }; follow(server: TlsServer): void } {
+export function createReloadingHttpsOptions(files: TlsFiles & { readonly onReload?: (pair: TlsPair) => void }): {
+  https: TlsPair & { minVersion: 'TLSv1.2' }
+  follow(server: TlsServer): void
+} {
   const pair = readTlsPair(files)
   return {
     https: { ...pair, minVersion: 'TLSv1.2' },

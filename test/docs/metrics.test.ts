@@ -3,6 +3,10 @@ import path from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { buildApp as buildLedgerApp, type LedgerDeps } from '#ledger/app.ts'
 import { createTreeMetrics } from '#ledger/tree/upkeep.ts'
+import { createVerifierMetrics } from '#ledger/verifier/upkeep.ts'
+import { createBundlesMetrics } from '#operator/bundles/metrics.ts'
+import { createOperatorMetrics } from '#operator/metrics.ts'
+import { buildWebhooksApp, type WebhooksDeps } from '#operator/webhooks/app.ts'
 import { createAuditMetrics } from '#proxy/audit/audit-metrics.ts'
 import { createProxyMetrics } from '#proxy/metrics.ts'
 import { createMetricsRegistry, type MetricsRegistry } from '#runtime/telemetry/metrics.ts'
@@ -47,7 +51,16 @@ describe('docs/reference/metrics.md has what /metrics declares, with type, label
       log: silent(),
     } as unknown as LedgerDeps)
     createTreeMetrics(registry)
+    createVerifierMetrics(registry)
     expect(documented('Ledger').sort()).toEqual((await declared(registry)).sort())
+  })
+
+  it('of the operator', async () => {
+    const registry = createMetricsRegistry({ processMetrics: false })
+    createOperatorMetrics(registry)
+    createBundlesMetrics(registry)
+    buildWebhooksApp({ registry, log: silent() } as unknown as WebhooksDeps)
+    expect(documented('Operator').sort()).toEqual((await declared(registry)).sort())
   })
 })
 

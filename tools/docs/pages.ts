@@ -53,6 +53,7 @@ const PROCESSES: readonly Process[] = [
 /** Variables that no process reads through a schema: of builds and tests. */
 export const TOOL_VARIABLES: readonly (readonly [name: string, description: string])[] = [
   ['SIGNET_OPA', 'Path of an OPA binary to use in place of the one that is built.'],
+  ['SIGNET_KUBERNETES_BIN', 'Folder of Kubernetes binaries that tests use in place of those that are built.'],
   ['SIGNET_CACHE_DIR', 'Where built tools are kept. Default: `${XDG_CACHE_HOME}/signet`, else `~/.cache/signet`.'],
 ]
 
@@ -122,9 +123,11 @@ ${rows.join('\n')}
 | --- | --- | --- |
 | 0 | all | done; a process that was told to stop has drained |
 | 1 | \`signet verify\` | invalid: the output says which check failed |
+| 1 | \`signet doctor\` | something in the cluster is not as it should be |
 | 1 | others | failed; one line on standard error says why |
 | 2 | \`signet\` | usage, or a file, URL or ledger could not be read |
 | 3 | \`signet verify\` | intact, but not all of the subject was checked |
+| 3 | \`signet doctor\` | nothing wrong was found, but not all could be looked at |
 | 78 | processes | the configuration is not valid (\`CONFIG_INVALID\`) |
 | 130, 143 | processes | left at once on a second SIGINT, SIGTERM |
 `

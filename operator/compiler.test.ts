@@ -1,0 +1,93 @@
+import { describe, expect, it } from 'vitest'
+import { SignetError } from '#core/error/signet-error.ts'
+import type { DecisionInput } from '#core/policy/decision.ts'
+import type { RuleObject } from '#core/rule/model.ts'
+import type { checkDifferential } from '#engine/compile/differential.ts'
+import { ensureOpa } from '#tools/opa/build.ts'
+import { createCompiler, readStandardSamples, readStandardSources } from './compiler.ts'
+
+const opa = await ensureOpa()
+const rule = (name: string, limit = 500): RuleObject => ({
+  name,
+  spec: {
+    description: `Rule ${name}`,
+    severity: 'low',
+    conditions: { all: [{ fact: 'response.status', operator: 'lessThan', value: limit }] },
+  },
+})
+
+type Trial = Parameters<typeof checkDifferential>[0]
+
+/** A compiler whose trials end as `judge` says; what was tried is kept. */
+function bench(judge: (trial: Trial) => Awaited<ReturnType<typeof checkDifferential>> = () => []) {
+  const tried: string[][] = []
+  const compile = createCompiler({
+    opa,
+    timeoutMs: 60_000,
+    files: [],
+    samples: [{}] as unknown as DecisionInput[],
+    differential: async (trial) => {
+      tried.push([...(trial.only ?? [])].sort())
+      return judge(trial)
+    },
+  })
+  return { tried, compile }
+}
+
+const outcome = { kind: 'undecidable' } as never
+const difference = (id: string) => ({ rule: id, sample: 3, wasm: outcome, opa: outcome })
+const idsOf = ({ module }: Awaited<ReturnType<ReturnType<typeof createCompiler>>>): string[] =>
+  module.module.rules.map(({ id }) => id)
+
+describe('a compiled scope', () => {
+  it('has been tried on the samples: once each rule, and again when it changed', async () => {
+    const { tried, compile } = bench()
+    await compile('root', [rule('a'), rule('b')])
+    await compile('root', [rule('a'), rule('b')])
+    await compile('root', [rule('a'), rule('b', 400)])
+    await compile('namespace/payments', [rule('a')])
+    expect(tried).toEqual([['a', 'b'], ['b'], ['a']])
+  })
+
+  it('leaves out a rule that wasm and OPA judge differently, and says so', async () => {
+    const { compile } = bench(({ only }) => (only?.has('b') === true ? [difference('b'), difference('b')] : []))
+    const compiled = await compile('root', [rule('a'), rule('b')])
+    expect(idsOf(compiled)).toEqual(['a'])
+    expect(compiled.problems.get('b')).toEqual([
+      expect.objectContaining({ file: 'b', message: expect.stringContaining('sample 4') as string }),
+    ])
+  })
+
+  it('leaves out a rule that stops the evaluation', async () => {
+    const { compile } = bench(({ only }) => {
+      if (only?.has('b') !== true) return []
+      const errors = [{ file: 'b', line: 2, column: 1, message: 'two values at once' }]
+      throw new SignetError('RULE_INVALID', 'b', { details: { errors } })
+    })
+    const compiled = await compile('root', [rule('a'), rule('b')])
+    expect(idsOf(compiled)).toEqual(['a'])
+    expect(compiled.problems.get('b')?.[0]?.message).toBe('two values at once')
+  })
+
+  it('is refused as a whole where nobody can be named, and tried again the next time', async () => {
+    let fails = true
+    const { tried, compile } = bench(() => {
+      if (fails) throw new SignetError('RULE_INVALID', 'time ran out', { details: { errors: [] } })
+      return []
+    })
+    await expect(compile('root', [rule('a')])).rejects.toThrow('time ran out')
+    fails = false
+    await compile('root', [rule('a')])
+    expect(tried).toEqual([['a'], ['a']])
+  })
+
+  it('with the shipped rules passes on their samples, really tried', async () => {
+    const [files, samples] = await Promise.all([readStandardSources(), readStandardSamples()])
+    expect(samples.length).toBeGreaterThan(20)
+    const compile = createCompiler({ opa, timeoutMs: 60_000, files, samples })
+    const compiled = await compile('root', [rule('mine')])
+    expect(compiled.problems.size).toBe(0)
+    expect(idsOf(compiled)).toContain('mine')
+    expect(idsOf(compiled).length).toBeGreaterThan(5)
+  })
+})
