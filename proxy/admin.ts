@@ -1,5 +1,7 @@
 import Fastify, { type FastifyInstance } from 'fastify'
+import type { AppProbes } from '#core/injection/app-probe.ts'
 import type { MetricsRegistry } from '#runtime/telemetry/metrics.ts'
+import { appProbeRoutes } from './probes.ts'
 
 export type ReadinessCheck = { readonly name: string; ready(): boolean }
 
@@ -11,6 +13,8 @@ export function buildAdminApp(deps: {
   registry: MetricsRegistry
   checks: readonly ReadinessCheck[]
   draining: () => boolean
+  /** Probes of the application that the kubelet asks for here (capture `redirect`). */
+  probes?: AppProbes
 }): FastifyInstance {
   const app = Fastify({ logger: false, forceCloseConnections: true })
   app.get('/livez', (_request, reply) => reply.type('text/plain').send('ok\n'))
@@ -25,5 +29,6 @@ export function buildAdminApp(deps: {
   app.get('/metrics', async (_request, reply) =>
     reply.type(deps.registry.contentType).send(await deps.registry.metrics()),
   )
+  appProbeRoutes(app, deps.probes ?? {})
   return app
 }

@@ -9,20 +9,18 @@ import { METHODS, type IncomingMessage, type ServerResponse } from 'node:http'
 import type { BlockList } from 'node:net'
 import type { Logger } from 'pino'
 import { SignetError } from '#core/error/signet-error.ts'
+import { parseDerivedKeyId } from '#core/keyring/derived.ts'
 import { macMatches } from '#core/stamp/mac.ts'
-import type { Channel } from '#core/stamp/schema.ts'
+import type { Channel, Stamp } from '#core/stamp/schema.ts'
 import { readStamp } from '#core/stamp/verify.ts'
-import { newTraceId } from '#runtime/identifier.ts'
 import { writeSealed } from './egress/sealed.ts'
 import type { EgressValidator } from './egress/validator.ts'
-import { digestTarget, originForm, pathOf, type ExchangeContext } from './exchange/context.ts'
-import { Exchange, type ExchangeDeps } from './exchange/exchange.ts'
-import { ANONYMOUS, callerOf } from './http/caller.ts'
-import { tagMark, type TagMark } from './http/etag.ts'
-import { checkTarget, pathReadings } from './http/request-target.ts'
+import { originForm, pathOf } from './exchange/context.ts'
+import type { ExchangeDeps } from './exchange/exchange.ts'
+import { Exchanges, ownRefusal } from './exchanges.ts'
+import { RESERVED } from './http/target.ts'
 import type { StampKeys } from './keys.ts'
 import type { PolicyHolder } from './policy/holder.ts'
-import type { Policy } from './policy/policy.ts'
 import { answerClientError } from './http/client-error.ts'
 import type { RequestTracing } from './http/request-tracing.ts'
 import { STAMP_HASH, stampNotFound, type StampArchive, type StampStore } from './stamps/store.ts'
@@ -37,6 +35,8 @@ export type ProxyAppDeps = {
   readonly stamps: StampStore
   readonly keys: StampKeys
   readonly archive: StampArchive
+  /** The archive gives out stamps only where it made sure that they are this producer's. */
+  readonly archiveVouches: boolean
   readonly trustedIngress: BlockList | null
   readonly tracing: RequestTracing
   readonly log: Logger
@@ -47,15 +47,13 @@ export type ProxyAppDeps = {
   readonly maxHeaderBytes: number
 }
 
-const RESERVED = '/.well-known/signet/'
-const SIDECAR_SUFFIX = '.stamp.json'
-
 /**
  * One listener of the proxy. Fastify routes, and hands each request over before it reads a body: an exchange works on the raw
- * request and response, since what leaves must be byte for byte what was sealed.
+ * request and response, since what leaves must be byte for byte what was sealed. What needs no routing does not go through it.
  */
 export function buildApp(deps: ProxyAppDeps): FastifyInstance {
   const logger: FastifyBaseLogger = deps.log
+  const exchanges = new Exchanges(deps)
   const app = Fastify({
     loggerInstance: logger,
     logController: new LogController({ disableRequestLogging: true }),
@@ -91,121 +89,37 @@ export function buildApp(deps: ProxyAppDeps): FastifyInstance {
   app.route({
     method: app.supportedMethods,
     url: '*',
-    ...handOver((request, response) => proxy(deps, request, response)),
+    ...handOver((request, response) => exchanges.begin(request, response)),
   })
   app.route({
     method: app.supportedMethods,
     url: `${RESERVED}*`,
     ...handOver((request, response) => void reserved(deps, request, response)),
   })
+  routeOnlyWhereNeeded(app, exchanges)
   return app
+}
+
+/** Routing costs a tenth of a request passed on, and most requests have but one route that they can take. */
+function routeOnlyWhereNeeded(app: FastifyInstance, exchanges: Exchanges): void {
+  let closing = false
+  app.addHook('preClose', async () => {
+    closing = true
+  })
+  app.server.removeAllListeners('request')
+  app.server.on('request', (request, response) => {
+    if (!closing && needsNoRouting(request.url ?? '')) exchanges.begin(request, response)
+    else app.routing(request, response)
+  })
+}
+
+/** Origin form, nothing to decode and not ours: then there is only one route that it can take. */
+function needsNoRouting(url: string): boolean {
+  return url.startsWith('/') && !url.includes('%') && !url.startsWith(RESERVED)
 }
 
 function unreachable(): never {
   throw new Error('the request was handed over')
-}
-
-function proxy(deps: ProxyAppDeps, request: IncomingMessage, response: ServerResponse): void {
-  const { exchange } = deps
-  const target = originForm(request.url ?? '/')
-  const path = pathOf(target)
-  const method = request.method ?? 'GET'
-  const policy = deps.policies.current
-  try {
-    checkTarget(target)
-    checkNames(path)
-  } catch (error) {
-    ownRefusal(deps, error as SignetError, request, response)
-    return
-  }
-  const incoming = deps.tracing.accept(request.headers.traceparent, deps.channel === 'internal')
-  const requestId = deps.newRequestId()
-  if (policy === null) {
-    const error = new SignetError('PROXY_NOT_READY', 'No policy bundle is loaded yet, so nothing may leave')
-    ownRefusal(deps, error, request, response, { requestId, traceId: incoming.traceId })
-    return
-  }
-  const sidecar =
-    (method === 'GET' || method === 'HEAD') && path.endsWith(SIDECAR_SUFFIX) && path.length > SIDECAR_SUFFIX.length + 1
-  const subjectTarget = sidecar ? withoutSidecarSuffix(target, path) : target
-  const mode = policy.tenantMode(deps.tenant, requestId)
-  const asSidecar = sidecar && mode === 'enforce' && policy.stampsEnabled
-  const context: ExchangeContext = {
-    requestId,
-    traceId: incoming.traceId,
-    spanId: incoming.spanId,
-    channel: deps.channel,
-    tenant: deps.tenant,
-    producerId: deps.producerId,
-    mode,
-    policy,
-    tagMark: tagsOf(deps, policy, method, target),
-    // A sidecar is the stamp of what GET answers; for HEAD, Node leaves out the content.
-    method: asSidecar ? 'GET' : method,
-    target: asSidecar ? subjectTarget : target,
-    targetDigest: digestTarget(asSidecar ? subjectTarget : target),
-    path: asSidecar ? pathOf(subjectTarget) : path,
-    headers: request.headers,
-    caller: deps.trustedIngress === null ? ANONYMOUS : callerOf(request, deps.trustedIngress),
-    httpVersion: request.httpVersion,
-    startedAt: deps.monotonicMs(),
-  }
-  const span = deps.tracing.start(incoming, context)
-  if (!exchange.budget.enter()) {
-    const error = new SignetError(
-      'OVERLOADED',
-      'The proxy has as many exchanges under way as it may; try again shortly',
-    )
-    writeSealed(response, deps.validator.refuseByError(context, error, null, 'none'))
-    span?.end(503)
-    return
-  }
-  const onDone = (): void => {
-    exchange.budget.leave()
-    exchange.metrics.requests.inc({ channel: deps.channel, outcome: outcomeOf(response) })
-    span?.end(response.statusCode)
-  }
-  new Exchange(
-    exchange,
-    context,
-    asSidecar ? { kind: 'sidecar', upstreamTarget: subjectTarget } : { kind: 'answer' },
-    request,
-    response,
-    onDone,
-  ).start()
-}
-
-/** Without a key no tag is confirmed, and no answer leaves either. */
-function tagsOf(deps: ProxyAppDeps, policy: Policy, method: string, target: string): TagMark {
-  const nowMs = deps.nowMs()
-  if (!deps.keys.hasActive(nowMs)) return () => ''
-  const revision = policy.etagRevision(nowMs)
-  return tagMark(deps.keys.active(nowMs).secret, { channel: deps.channel, revision, method, target })
-}
-
-/**
- * Our own names, spelt so that the service may read them and our routing does not: nothing under the reserved prefix reaches the
- * service, and a file of the name of a stamp is never served as one.
- */
-function checkNames(path: string): void {
-  for (const segments of pathReadings(path)) {
-    const isReserved = segments[0] === '.well-known' && segments[1] === 'signet'
-    const isSidecar = (segments.at(-1) ?? '').endsWith(SIDECAR_SUFFIX) && !path.endsWith(SIDECAR_SUFFIX)
-    if (isReserved || isSidecar)
-      throw new SignetError('NOT_FOUND', 'This name is reserved for stamps, and is not spelt so')
-  }
-}
-
-function outcomeOf(response: ServerResponse): string {
-  return response.headersSent && response.statusCode === 422
-    ? 'refused'
-    : response.statusCode >= 500
-      ? 'failed'
-      : 'answered'
-}
-
-function withoutSidecarSuffix(target: string, path: string): string {
-  return path.slice(0, -SIDECAR_SUFFIX.length) + target.slice(path.length)
 }
 
 /** `/.well-known/signet/`: stamps by hash and by request. Nothing under it ever reaches the upstream. */
@@ -272,30 +186,20 @@ async function stampByRequest(deps: ProxyAppDeps, requestId: string): Promise<st
 function inScope(deps: ProxyAppDeps, bytes: Buffer | null, what: string): string {
   if (bytes === null) throw stampNotFound(what)
   const stamp = readStamp(bytes)
-  const key = deps.keys.index.stampKey(stamp.integrity.key_id)
   const isOurs =
     stamp.subject.channel === deps.channel &&
     stamp.subject.tenant === deps.tenant &&
     stamp.data_lineage.producer_id === deps.producerId &&
-    key !== undefined &&
-    key.producerId === deps.producerId &&
-    macMatches(stamp, key.secret)
+    isSignedByUs(deps, stamp)
   if (!isOurs) throw stampNotFound(what)
   return bytes.toString('utf8')
 }
 
-function ownRefusal(
-  deps: ProxyAppDeps,
-  error: SignetError,
-  request: IncomingMessage,
-  response: ServerResponse,
-  ids: { requestId: string; traceId: string } = { requestId: deps.newRequestId(), traceId: newTraceId() },
-): void {
-  const identity = {
-    ...ids,
-    target: originForm(request.url ?? '/'),
-    method: request.method ?? 'GET',
-    accept: request.headers.accept,
-  }
-  writeSealed(response, deps.validator.sealOwnRefusal(error, identity))
+/** Keys that were issued to us on former days we do not hold any more; the ledger has the root of them all. */
+function isSignedByUs(deps: ProxyAppDeps, stamp: Stamp): boolean {
+  const keyId = stamp.integrity.key_id
+  const key = deps.keys.index.stampKey(keyId)
+  if (key !== undefined) return key.producerId === deps.producerId && macMatches(stamp, key.secret)
+  const derived = deps.archiveVouches ? parseDerivedKeyId(keyId) : null
+  return derived !== null && derived.tenant === deps.tenant && derived.producerId === deps.producerId
 }

@@ -1,8 +1,11 @@
+import { X509Certificate } from 'node:crypto'
 import Type from 'typebox'
+import { SignetError } from '#core/error/signet-error.ts'
 import { RULE_MODES } from '#core/policy/manifest.ts'
 import { readConfig } from '#runtime/config.ts'
 import { LISTEN_ADDRESS } from '#runtime/http/listen.ts'
 import { TELEMETRY_VARIABLES } from '#runtime/telemetry/variables.ts'
+import { readRequired } from './required-file.ts'
 
 const Listen = (description: string, standard: string) =>
   Type.String({ ...LISTEN_ADDRESS, default: standard, description })
@@ -41,10 +44,13 @@ export const ProxyEnvironment = Type.Object({
     default: 'grouped',
     description: '`strict` holds an answer until its event is on disk',
   }),
-  SIGNET_KEYRING: Type.String({
-    minLength: 1,
-    description: 'Keyring file: the stamp key and the ledger’s public acknowledgement keys; re-read when it changes',
-  }),
+  SIGNET_KEYRING: Type.Optional(
+    Type.String({
+      minLength: 1,
+      description:
+        'Keyring file: the stamp key and the ledger’s public acknowledgement keys; re-read when it changes. Where unset, the ledger issues the keys to this pod',
+    }),
+  ),
   SIGNET_LEDGER_URL: Type.String({ pattern: '^https?://', allowed: 'an http or https URL', description: 'Ledger' }),
   SIGNET_LEDGER_TOKEN_FILE: Type.String({ minLength: 1, description: 'File that holds the token for the ledger' }),
   SIGNET_SPOOL_DIR: Type.String({ minLength: 1, description: 'Folder of the durable audit spool; one process only' }),
@@ -57,7 +63,7 @@ export const ProxyEnvironment = Type.Object({
   SIGNET_BUNDLE: Type.String({ minLength: 1, description: 'Policy bundle: a file or an `http(s)://` URL' }),
   SIGNET_BUNDLE_TRUST: Type.String({
     minLength: 1,
-    description: 'JWKS file with the public keys that may sign bundles',
+    description: 'Public keys that may sign bundles: a JWKS file or an `https://` URL',
   }),
   SIGNET_BUNDLE_SCOPE: Type.String({
     default: '*',
@@ -65,6 +71,45 @@ export const ProxyEnvironment = Type.Object({
     description: 'Scope that a bundle must have: `*` or `namespace/NAME`',
   }),
   SIGNET_BUNDLE_POLL_MS: Milliseconds('How often the bundle is looked at', 2_000, 100, 3_600_000),
+  SIGNET_BUNDLE_WAIT: Type.Integer({
+    default: 30,
+    minimum: 0,
+    maximum: 300,
+    description: 'Seconds that a bundle server is asked to hold a poll until there is news; 0: it is not asked to',
+  }),
+  SIGNET_BUNDLE_TOKEN_FILE: Type.Optional(
+    Type.String({
+      minLength: 1,
+      description: 'File that holds the token for the bundle server; re-read for each call',
+    }),
+  ),
+  SIGNET_BUNDLE_STATUS_URL: Type.Optional(
+    Type.String({
+      pattern: '^https?://',
+      allowed: 'an http or https URL',
+      description: 'Where the revision in force is reported to, in the form of OPA’s status API; nowhere where unset',
+    }),
+  ),
+  SIGNET_TRUST_CA: Type.Optional(
+    Type.String({
+      minLength: 1,
+      allowed: 'PEM certificates, the text itself, or the path of a file that holds them',
+      description: 'The platform’s certificate authorities: bundle server and ledger are believed by these alone',
+    }),
+  ),
+  SIGNET_POD_NAME: Type.Optional(
+    Type.String({ minLength: 1, maxLength: 253, description: 'Name of the pod, in status reports' }),
+  ),
+  SIGNET_POD_UID: Type.Optional(
+    Type.String({ minLength: 1, maxLength: 64, description: 'Uid of the pod, in status reports' }),
+  ),
+  SIGNET_WORKLOAD_LABELS: Type.Optional(
+    Type.String({
+      minLength: 1,
+      description:
+        'File of the pod’s labels as the downward API writes it, for rules (`input.workload.labels`); re-read when it changes. None where unset',
+    }),
+  ),
   SIGNET_POLICY_DATA: Type.Optional(
     Type.String({
       minLength: 1,
@@ -131,11 +176,33 @@ export const ProxyEnvironment = Type.Object({
     description: 'Peers (IP addresses or CIDR blocks, comma-separated) whose `Signet-Caller-*` headers are believed',
   }),
   SIGNET_DRAIN_MS: Milliseconds('Time for requests and the spool to finish at shutdown', 20_000, 0, 600_000),
+  SIGNET_PROBES: Type.Optional(
+    Type.String({
+      minLength: 2,
+      allowed: 'JSON, as injection writes it',
+      description:
+        'Probes and httpGet hooks of the application, which the admin listener runs over loopback for the kubelet (capture `redirect`)',
+    }),
+  ),
   ...TELEMETRY_VARIABLES,
 })
 export type ProxyConfig = Type.Static<typeof ProxyEnvironment>
 
-/** Parses the environment once, before a port opens. Throws CONFIG_INVALID. */
+/** Parses the environment once, before a port opens; `SIGNET_TRUST_CA` is PEM afterwards. Throws CONFIG_INVALID. */
 export function readProxyConfig(env: Readonly<Record<string, string | undefined>>): ProxyConfig {
-  return readConfig(ProxyEnvironment, env)
+  const config = readConfig(ProxyEnvironment, env)
+  const ca = config.SIGNET_TRUST_CA
+  return ca === undefined ? config : { ...config, SIGNET_TRUST_CA: readCertificates('SIGNET_TRUST_CA', ca) }
+}
+
+function readCertificates(variable: string, value: string): string {
+  const isText = /^\s*-----BEGIN /.test(value)
+  const pem = isText ? value : readRequired(variable, value)
+  try {
+    void new X509Certificate(pem)
+    return pem
+  } catch (cause) {
+    const place = isText ? 'text' : `file ${JSON.stringify(value)}`
+    throw new SignetError('CONFIG_INVALID', `${variable}: the ${place} is not PEM certificates`, { cause })
+  }
 }

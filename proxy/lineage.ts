@@ -16,7 +16,8 @@ export type DeclaredLineage = {
   readonly ignored: readonly string[]
 }
 
-const NONE: DeclaredLineage = Object.freeze({
+/** Of an application that declares nothing; always this object. */
+export const NO_LINEAGE: DeclaredLineage = Object.freeze({
   sourceAssets: [],
   transformations: [],
   modelVersion: undefined,
@@ -44,7 +45,7 @@ export function declaredLineage(headers: IncomingHttpHeaders, nowMs: number): De
       break
     }
   }
-  if (!any) return NONE
+  if (!any) return NO_LINEAGE
   const ignored: string[] = []
   const list = (name: string, form: RegExp): string[] => {
     const value = headers[name]

@@ -1,5 +1,6 @@
-import { Counter, Gauge, Histogram } from 'prom-client'
+import { Counter, Gauge } from 'prom-client'
 import type { MetricsRegistry } from '#runtime/telemetry/metrics.ts'
+import { TalliedCounter, TalliedHistogram } from './tally.ts'
 
 /** Metric families of the proxy (`docs/reference/metrics.md`). Names in OpenMetrics; samples of counters end in `_total`. */
 export type ProxyMetrics = ReturnType<typeof createProxyMetrics>
@@ -10,7 +11,12 @@ export function createProxyMetrics(
 ) {
   const registers = [registry]
   return {
-    stampsIssued: new Counter({ name: 'stamps_issued', help: 'Stamps issued', labelNames: ['tenant'], registers }),
+    stampsIssued: new TalliedCounter({
+      name: 'stamps_issued',
+      help: 'Stamps issued',
+      labelNames: ['tenant'],
+      registers,
+    }),
     stampsMissing: new Counter({
       name: 'stamps_missing',
       help: 'Upstream answers sent unstamped although the tenant is under enforce',
@@ -29,7 +35,7 @@ export function createProxyMetrics(
       labelNames: ['tenant', 'rule'],
       registers,
     }),
-    requests: new Counter({
+    requests: new TalliedCounter({
       name: 'signet_requests',
       help: 'Exchanges by channel and how they ended',
       labelNames: ['channel', 'outcome'],
@@ -65,9 +71,20 @@ export function createProxyMetrics(
       labelNames: ['tenant'],
       registers,
     }),
-    decisionSeconds: new Histogram({
+    identityExchanges: new Counter({
+      name: 'signet_identity_exchanges',
+      help: 'Exchanges of the token of this pod for its keys, by how they ended',
+      labelNames: ['result'],
+      registers,
+    }),
+    identityExpiry: new Gauge({
+      name: 'signet_identity_expiry_timestamp_seconds',
+      help: 'When the stamp key and the certificate from the ledger end',
+      registers,
+    }),
+    decisionSeconds: new TalliedHistogram({
       name: 'signet_decision_seconds',
-      help: 'Inspecting, judging, stamping and auditing one answer',
+      help: 'Judging and stamping one answer',
       buckets: [0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.2, 1],
       registers,
     }),
@@ -102,6 +119,27 @@ export function createProxyMetrics(
     bundleExpiry: new Gauge({
       name: 'signet_bundle_expiry_timestamp_seconds',
       help: 'When the bundle in force expires',
+      registers,
+    }),
+    bundleActivated: new Gauge({
+      name: 'signet_bundle_activated_timestamp_seconds',
+      help: 'When the bundle in force was taken into force',
+      registers,
+    }),
+    bundleContact: new Gauge({
+      name: 'signet_bundle_contact_timestamp_seconds',
+      help: 'When the bundle in force was last known to be the latest',
+      registers,
+    }),
+    bundleErrors: new Counter({
+      name: 'signet_bundle_errors',
+      help: 'Failed polls for bundles, by error code',
+      labelNames: ['code'],
+      registers,
+    }),
+    bundleReportFailures: new Counter({
+      name: 'signet_bundle_report_failures',
+      help: 'Status reports that the bundle server did not take',
       registers,
     }),
     policyDataErrors: new Counter({

@@ -1,14 +1,7 @@
-import { readFileSync } from 'node:fs'
 import type { FastifyInstance } from 'fastify'
-import { Agent } from 'undici'
-import { SignetError } from '#core/error/signet-error.ts'
-import { indexKeyring, parseKeyring, type KeyIndex } from '#core/keyring/keyring.ts'
+import { Pool } from 'undici'
 import type { Channel } from '#core/stamp/schema.ts'
 import { verifyStamp } from '#core/stamp/verify.ts'
-import { parseTrust } from '#engine/bundle/trust.ts'
-import { watchBundle } from '#engine/bundle/watch.ts'
-import { createCachedEvaluator } from '#engine/evaluate/cached.ts'
-import { createEvaluator } from '#engine/evaluate/evaluator.ts'
 import { unknownVariables } from '#runtime/config.ts'
 import { listen, parseListenAddress } from '#runtime/http/listen.ts'
 import { uuidV7 } from '#runtime/identifier.ts'
@@ -28,10 +21,13 @@ import { Budget } from './exchange/budget.ts'
 import { Turn } from './exchange/turn.ts'
 import { parsePeers } from './http/caller.ts'
 import { createRequestTracing } from './http/request-tracing.ts'
-import { StampKeys } from './keys.ts'
-import { beginAtZero, beginRulesAtZero, createProxyMetrics } from './metrics.ts'
+import { startKeySource } from './identity/key-source.ts'
+import { beginAtZero, createProxyMetrics } from './metrics.ts'
+import { followBundle, isRemoteTrust } from './policy/bundle-follower.ts'
 import { PolicyHolder } from './policy/holder.ts'
 import { openSequenceFloor } from './policy/sequence-floor.ts'
+import { readRequired } from './required-file.ts'
+import { parseAppProbes } from './probes.ts'
 import { boundedArchive } from './stamps/archive.ts'
 import { StampStore } from './stamps/store.ts'
 import { watchFile } from './watched-file.ts'
@@ -51,7 +47,6 @@ export async function startProxy(
   for (const name of unknownVariables([ProxyEnvironment], env))
     log.warn({ variable: name }, 'unknown variable; is it misspelt?')
   const registry = createMetricsRegistry()
-  const turn = new Turn()
   const budget = new Budget({
     maxInFlight: config.SIGNET_MAX_IN_FLIGHT,
     maxBufferedBytes: config.SIGNET_BUFFER_TOTAL_BYTES,
@@ -69,12 +64,14 @@ export async function startProxy(
   let bundleExpiresMs = Infinity
 
   const trustedIngress = parsePeers(config.SIGNET_TRUSTED_INGRESS)
-  const keyring = readKeyring(config.SIGNET_KEYRING)
-  const keys = new StampKeys(keyring, config.SIGNET_PRODUCER_ID, config.SIGNET_TENANT)
-  const trust = parseTrust(readRequired('SIGNET_BUNDLE_TRUST', config.SIGNET_BUNDLE_TRUST))
+  const keySource = startKeySource({ config, log, metrics, nowMs, random: Math.random, signal: stopping.signal })
+  const { keys } = keySource
+  const trustText = isRemoteTrust(config) ? null : readRequired('SIGNET_BUNDLE_TRUST', config.SIGNET_BUNDLE_TRUST)
   const policies = new PolicyHolder(config.SIGNET_MODE, log)
   if (config.SIGNET_POLICY_DATA !== undefined)
     policies.useData(readRequired('SIGNET_POLICY_DATA', config.SIGNET_POLICY_DATA))
+  if (config.SIGNET_WORKLOAD_LABELS !== undefined)
+    policies.useLabels(readRequired('SIGNET_WORKLOAD_LABELS', config.SIGNET_WORKLOAD_LABELS))
 
   const tracing = await createTracing({
     serviceName: 'signet-proxy',
@@ -82,10 +79,12 @@ export async function startProxy(
     endpoint: config.OTEL_EXPORTER_OTLP_ENDPOINT,
   })
   const client = createLedgerClient({
+    ...keySource.ledger,
     url: config.SIGNET_LEDGER_URL,
     token: { file: config.SIGNET_LEDGER_TOKEN_FILE },
   })
   const lookups = createLedgerClient({
+    ...keySource.ledger,
     producerId: config.SIGNET_PRODUCER_ID,
     url: config.SIGNET_LEDGER_URL,
     token: { file: config.SIGNET_LEDGER_TOKEN_FILE },
@@ -110,11 +109,13 @@ export async function startProxy(
   const stamps = new StampStore(config.SIGNET_STAMP_MEMORY_BYTES)
   const clock = { nowMs, monotonicMs }
   const recorder = new DecisionRecorder(journal, uuidV7, clock)
+  const turn = new Turn((work) => recorder.group(work))
   const issuer = new StampIssuer({
     keys,
     recorder,
     store: stamps,
     metrics,
+    tenant: config.SIGNET_TENANT,
     newDecisionId: uuidV7,
     publicBaseUrl: config.SIGNET_PUBLIC_BASE_URL ?? null,
     headerMaxBytes: config.SIGNET_STAMP_HEADER_MAX_BYTES,
@@ -133,7 +134,8 @@ export async function startProxy(
     callerVaries: trustedIngress !== null,
     clock,
   })
-  const upstream = new Agent({
+  const upstreamOrigin = new URL(config.SIGNET_UPSTREAM).origin
+  const upstream = new Pool(upstreamOrigin, {
     connections: config.SIGNET_UPSTREAM_CONNECTIONS,
     pipelining: 1,
     headersTimeout: config.SIGNET_UPSTREAM_HEADERS_TIMEOUT_MS,
@@ -150,7 +152,7 @@ export async function startProxy(
       validator,
       exchange: {
         upstream,
-        upstreamOrigin: new URL(config.SIGNET_UPSTREAM).origin,
+        upstreamOrigin,
         validator,
         metrics,
         budget,
@@ -167,6 +169,7 @@ export async function startProxy(
       stamps,
       keys,
       archive: boundedArchive(lookups),
+      archiveVouches: keySource.ledgerVouches,
       trustedIngress,
       tracing: createRequestTracing(tracing),
       log,
@@ -179,6 +182,7 @@ export async function startProxy(
 
   const admin = buildAdminApp({
     registry,
+    probes: parseAppProbes(config.SIGNET_PROBES),
     draining: () => draining,
     checks: [
       { name: 'no bundle is in force', ready: () => policies.current !== null },
@@ -190,17 +194,7 @@ export async function startProxy(
     ],
   })
 
-  const stopWatching = [
-    watchFile(
-      config.SIGNET_KEYRING,
-      FILE_POLL_MS,
-      (text) => {
-        keys.replace(indexKeyring(parseKeyring(text)))
-        log.info('keyring re-read')
-      },
-      (error) => log.error({ error }, 'the keyring changed and cannot be used; the former stays'),
-    ),
-  ]
+  const stopWatching: (() => void)[] = []
   if (config.SIGNET_POLICY_DATA !== undefined) {
     stopWatching.push(
       watchFile(
@@ -214,40 +208,27 @@ export async function startProxy(
       ),
     )
   }
+  if (config.SIGNET_WORKLOAD_LABELS !== undefined) {
+    stopWatching.push(
+      watchFile(
+        config.SIGNET_WORKLOAD_LABELS,
+        FILE_POLL_MS,
+        (text) => policies.useLabels(text),
+        (error) => log.error({ error }, 'the labels of the pod changed and cannot be used; the former stay'),
+      ),
+    )
+  }
   const sequence = openSequenceFloor(config.SIGNET_SPOOL_DIR)
-  const firstBundle = Promise.withResolvers<void>()
-  void watchBundle({
-    source: config.SIGNET_BUNDLE,
-    intervalMs: config.SIGNET_BUNDLE_POLL_MS,
-    trust,
-    scope: config.SIGNET_BUNDLE_SCOPE,
-    minimumSequence: sequence.floor,
+  const bundles = followBundle({
+    config,
+    policies,
+    metrics,
+    log,
+    sequence,
+    trustText,
+    nowMs,
+    onExpiry: (atMs) => (bundleExpiresMs = atMs),
     signal: stopping.signal,
-    onBundle: async (bundle) => {
-      const evaluator = await createEvaluator(bundle, {
-        timeoutMs: config.SIGNET_POLICY_EVAL_TIMEOUT_MS,
-        maxMemoryMiB: config.SIGNET_POLICY_MEMORY_MIB,
-      })
-      policies.useEvaluator(
-        config.SIGNET_DECISION_CACHE_ENTRIES === 0
-          ? evaluator
-          : createCachedEvaluator(evaluator, { maxEntries: config.SIGNET_DECISION_CACHE_ENTRIES }),
-      )
-      sequence.raise(bundle.metadata.sequence)
-      bundleExpiresMs = Date.parse(bundle.metadata.expires_at)
-      beginRulesAtZero(metrics, config.SIGNET_TENANT, evaluator.rules)
-      metrics.bundleLoads.inc({ result: 'loaded' })
-      metrics.bundleInfo.reset()
-      metrics.bundleInfo.set({ revision: bundle.revision }, 1)
-      metrics.bundleExpiry.set(bundleExpiresMs / 1000)
-      log.info({ revision: bundle.revision, sequence: bundle.metadata.sequence }, 'bundle in force')
-      firstBundle.resolve()
-    },
-    onError: (error) => {
-      metrics.bundleLoads.inc({ result: 'refused' })
-      log.error({ error }, 'the bundle cannot be used; what was in force stays')
-      firstBundle.resolve()
-    },
   })
 
   const listeners: { app: FastifyInstance; what: string; variable: string; address: string }[] = [
@@ -268,7 +249,8 @@ export async function startProxy(
     })
   }
   // A first look at the bundle before the ports open spares the first requests a 503; it is not waited for long.
-  await Promise.race([firstBundle.promise, new Promise((resolve) => setTimeout(resolve, 1_000).unref())])
+  await Promise.race([bundles.first, new Promise((resolve) => setTimeout(resolve, 1_000).unref())])
+  await keySource.ready()
   const listening: Record<string, string> = {}
   for (const { app, what, variable, address } of listeners) {
     await app.ready()
@@ -289,7 +271,7 @@ export async function startProxy(
         listeners.filter(({ app }) => app !== admin).map(({ app }) => drained(app, config.SIGNET_DRAIN_MS)),
       )
       await journal.close(config.SIGNET_DRAIN_MS)
-      await Promise.all([upstream.close(), client.close(), lookups.close()])
+      await Promise.all([upstream.close(), client.close(), lookups.close(), keySource.close()])
       await tracing.shutdown()
       await admin.close()
     },
@@ -302,20 +284,4 @@ async function drained(app: FastifyInstance, graceMs: number): Promise<void> {
   app.server.closeIdleConnections()
   await app.close()
   clearTimeout(cut)
-}
-
-function readRequired(variable: string, path: string): string {
-  try {
-    return readFileSync(path, 'utf8')
-  } catch (cause) {
-    throw new SignetError(
-      'CONFIG_INVALID',
-      `${variable} is ${JSON.stringify(path)}, which cannot be read: ${(cause as Error).message}`,
-      { cause },
-    )
-  }
-}
-
-function readKeyring(path: string): KeyIndex {
-  return indexKeyring(parseKeyring(readRequired('SIGNET_KEYRING', path)))
 }

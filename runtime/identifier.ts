@@ -3,11 +3,14 @@ import { randomFillSync } from 'node:crypto'
 // One call into the CSPRNG fills for hundreds of ids: a call an id costs more than everything else here.
 const POOL_BYTES = 4096
 const pool = Buffer.allocUnsafe(POOL_BYTES)
+/** The same in hex, written once: ids are cut from it. */
+let poolHex = ''
 let poolOffset = POOL_BYTES
 
 function take(bytes: number): number {
   if (poolOffset + bytes > POOL_BYTES) {
     randomFillSync(pool)
+    poolHex = pool.toString('hex')
     poolOffset = 0
   }
   const start = poolOffset
@@ -15,9 +18,12 @@ function take(bytes: number): number {
   return start
 }
 
+function hexAt(start: number, bytes: number): string {
+  return poolHex.slice(2 * start, 2 * (start + bytes))
+}
+
 function randomHex(bytes: number): string {
-  const start = take(bytes)
-  return pool.toString('hex', start, start + bytes)
+  return hexAt(take(bytes), bytes)
 }
 
 /** A W3C trace id: 32 lowercase hex digits, never all zero. Random in all its 128 bits. */
@@ -37,6 +43,9 @@ export function newSpanId(): string {
 }
 
 const MAX_COUNTER = 0xfff
+const VERSION_7 = 0x7000
+/** The variant of RFC 9562 §4.1 in the upper two bits. */
+const VARIANTS = ['8', '9', 'a', 'b']
 const MAX_TIMESTAMP_MS = 0xffff_ffff_ffff
 
 /**
@@ -47,6 +56,9 @@ const MAX_TIMESTAMP_MS = 0xffff_ffff_ffff
 export function createUuidV7(now: () => number = Date.now): () => string {
   let lastMs = -1
   let counter = 0
+  /** The text of `lastMs`: many ids are made within a millisecond. */
+  let prefix = ''
+  let prefixMs = -1
   return () => {
     const at = Math.min(Math.max(Math.floor(now()), 0), MAX_TIMESTAMP_MS)
     const start = take(10)
@@ -59,11 +71,15 @@ export function createUuidV7(now: () => number = Date.now): () => string {
     } else {
       counter += 1
     }
-    const time = lastMs.toString(16).padStart(12, '0')
-    pool[start + 2] = ((pool[start + 2] ?? 0) & 0x3f) | 0x80
-    const tail = pool.toString('hex', start + 2, start + 10)
-    const head = `${time.slice(0, 8)}-${time.slice(8)}-7${counter.toString(16).padStart(3, '0')}`
-    return `${head}-${tail.slice(0, 4)}-${tail.slice(4)}`
+    if (lastMs !== prefixMs) {
+      const time = lastMs.toString(16).padStart(12, '0')
+      prefix = `${time.slice(0, 8)}-${time.slice(8)}-`
+      prefixMs = lastMs
+    }
+    const random = hexAt(start + 2, 8)
+    const variant = VARIANTS[((pool[start + 2] as number) >> 4) & 3]
+    const version = (VERSION_7 | counter).toString(16)
+    return `${prefix}${version}-${variant}${random.slice(1, 4)}-${random.slice(4)}`
   }
 }
 

@@ -81,7 +81,11 @@ async function runChecks(wanted: ReadonlySet<Check>): Promise<CheckResult[]> {
   await check('integration', () => runVitest('integration', ['--project', 'integration', ...later]))
   if (kubernetes === null) return results
   if (clustered.apiServer.length > 0 && (await built('kube-apiserver', kubernetes.apiServer))) {
-    await check('operator', () => runVitest('operator', ['--project', 'integration', ...clustered.apiServer]))
+    // They wait for the cluster most of the time, each file for an API server of its own.
+    const sideBySide = ['--fileParallelism', '--maxWorkers=3']
+    await check('operator', () =>
+      runVitest('operator', ['--project', 'integration', ...sideBySide, ...clustered.apiServer]),
+    )
   }
   if (clustered.node.length > 0 && wanted.has('kubernetes') && (await built('node', kubernetes.node))) {
     await check('kubernetes', () => runVitest('kubernetes', ['--project', 'integration', ...clustered.node]))

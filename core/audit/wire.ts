@@ -8,6 +8,7 @@ import { AuditEvent } from './event.ts'
  *   POST /api/audit/sessions               SessionOpen    → SessionOpened
  *   POST /api/audit/sessions/{id}/close    SessionClose   → SessionClosed
  *   POST /api/audit/ingest                 application/x-ndjson, one IngestItem a line → IngestAck
+ *   POST /api/audit/logs                   AuditEvent or LogItem → LogAck: one event of a producer that keeps no session
  *
  * A line is the unit of idempotency: the ledger keeps an HMAC of the exact bytes of the line (without its line feed), so a
  * retry with the same bytes is acknowledged again and the same `event_id` with other bytes is refused.
@@ -105,5 +106,19 @@ export const IngestAck = Type.Object({
   signature: Type.String(),
 })
 export type IngestAck = Type.Static<typeof IngestAck>
+
+/** One event by itself; the exact bytes of the body are its unit of idempotency, as those of a line are. */
+export const LogItem = Type.Object({ event: AuditEvent, stamp: Type.Optional(Stamp) })
+export type LogItem = Type.Static<typeof LogItem>
+export const LogAck = Type.Object({
+  version: Type.Literal(1),
+  tenant: Name,
+  ack: Type.Omit(Ack, ['spool_seq']),
+  checkpoint: Checkpoint,
+  key_id: Name,
+  /** Ed25519 over PAE("SignetV1", "application/vnd.signet.log-ack.v1+json", JCS(this object without `signature`)); base64url. */
+  signature: Type.String(),
+})
+export type LogAck = Type.Static<typeof LogAck>
 export type Ack = Type.Static<typeof Ack>
 export type Refusal = Type.Static<typeof Refusal>

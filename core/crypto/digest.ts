@@ -9,15 +9,20 @@ export function sha256(data: Uint8Array | string): Buffer {
   return hash('sha256', data, 'buffer')
 }
 
+/** The same as 64 lowercase hex digits, without the Buffer between. */
+export function sha256Hex(data: Uint8Array | string): string {
+  return hash('sha256', data, 'hex')
+}
+
 /** `sha256:` and 64 lowercase hex digits. `digest`: 32 bytes. */
 export function formatDigest(digest: Buffer): string {
   if (digest.length !== 32) throw new RangeError(`a SHA-256 digest has 32 bytes, not ${digest.length}`)
   return PREFIX + digest.toString('hex')
 }
 
-/** The digest of `sha256(data)` as text, without the Buffer between. */
+/** The digest of `sha256(data)` as text. */
 export function digestText(data: Uint8Array | string): string {
-  return PREFIX + hash('sha256', data, 'hex')
+  return PREFIX + sha256Hex(data)
 }
 
 /**

@@ -12,8 +12,10 @@ const SPACE = 0x20
 const MAX_HEADER_CHARS = 64 * 1024
 
 /** The value of `Compliance-Stamp`: `sha256:…`, and with a stamp `sha256:…; stamp="BASE64URL"` (no padding) of its JCS bytes. */
-export function formatStampHeader(hash: string, stampJcs: string | null): string {
-  return stampJcs === null ? hash : `${hash}; stamp="${Buffer.from(stampJcs).toString('base64url')}"`
+export function formatStampHeader(hash: string, stampJcs: string | Buffer | null): string {
+  if (stampJcs === null) return hash
+  const bytes = typeof stampJcs === 'string' ? Buffer.from(stampJcs) : stampJcs
+  return `${hash}; stamp="${bytes.toString('base64url')}"`
 }
 
 /**

@@ -12,13 +12,15 @@ const OPEN_OBJECT = 0x7b
  * The payload with its stamp: `,"_compliance":` (no comma if the object is empty) and the stamp, put in before the final `}`.
  * `closeBrace` and `isEmpty` are those of `scanStructure(payload)`, which must have found no `_compliance`.
  */
-export function embedStamp(payload: Buffer, closeBrace: number, isEmpty: boolean, stampJcs: string): Buffer {
-  const member = (isEmpty ? MEMBER : MEMBER_AFTER_OTHERS) + stampJcs
-  const memberLength = Buffer.byteLength(member)
-  const stamped = Buffer.allocUnsafe(payload.length + memberLength)
-  stamped.set(payload.subarray(0, closeBrace), 0)
-  stamped.write(member, closeBrace, 'utf8')
-  stamped.set(payload.subarray(closeBrace), closeBrace + memberLength)
+export function embedStamp(payload: Buffer, closeBrace: number, isEmpty: boolean, stampJcs: string | Buffer): Buffer {
+  const stamp = typeof stampJcs === 'string' ? Buffer.from(stampJcs) : stampJcs
+  const name = isEmpty ? MEMBER : MEMBER_AFTER_OTHERS
+  const stampAt = closeBrace + name.length
+  const stamped = Buffer.allocUnsafe(payload.length + name.length + stamp.length)
+  payload.copy(stamped, 0, 0, closeBrace)
+  stamped.write(name, closeBrace, 'latin1')
+  stamp.copy(stamped, stampAt)
+  payload.copy(stamped, stampAt + stamp.length, closeBrace)
   return stamped
 }
 

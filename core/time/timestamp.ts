@@ -7,3 +7,15 @@ export function isRealTimestamp(timestamp: string): boolean {
   const ms = Date.parse(timestamp)
   return !Number.isNaN(ms) && new Date(ms).toISOString() === timestamp
 }
+
+let lastMs = NaN
+let lastText = ''
+
+/** `TimestampUtc` of milliseconds since the epoch. The same millisecond is often asked for again, and writing it is not cheap. */
+export function formatTime(ms: number): string {
+  if (ms !== lastMs) {
+    lastText = new Date(ms).toISOString()
+    lastMs = ms
+  }
+  return lastText
+}

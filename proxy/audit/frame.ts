@@ -20,42 +20,67 @@ const MAGIC_NUMBER = MAGIC.readUInt32LE(0)
 const LINE_FEED = 0x0a
 const TWO_32 = 2 ** 32
 
-/** Writes frames into one buffer that it keeps: an append allocates nothing but a view. */
+/** A line, in up to three parts behind one another: saves putting them together before they are written. */
+export type LineParts = readonly [head: string | Uint8Array, middle?: string | Uint8Array, tail?: string]
+
+/** Writes frames one behind the other into one buffer that it keeps: adding one allocates nothing but a view. */
 export class FrameEncoder {
   buffer = Buffer.allocUnsafeSlow(64 * 1024)
+  /** Bytes of all frames, and where each of them ends. */
+  length = 0
+  readonly ends: number[] = []
 
-  constructor() {
-    MAGIC.copy(this.buffer)
-  }
-
-  /** Puts a frame at the start of `buffer` and returns its length. Throws AUDIT_EVENT_INVALID for a line no frame can hold. */
-  encode(line: string | Uint8Array, seq: number): number {
-    let length: number
-    if (typeof line === 'string') {
-      // UTF-8 needs at most 3 bytes per UTF-16 unit; the exact count is only worth its price near the end of the buffer.
-      if (line.length * 3 + FRAME_HEADER_BYTES > this.buffer.length) this.#reserve(Buffer.byteLength(line))
-      length = this.buffer.write(line, FRAME_HEADER_BYTES, 'utf8')
-    } else {
-      length = line.length
-      this.#reserve(length)
-      this.buffer.set(line, FRAME_HEADER_BYTES)
-    }
-    const end = FRAME_HEADER_BYTES + length
+  /** Puts a frame behind the others and returns its length. Throws AUDIT_EVENT_INVALID for a line no frame can hold. */
+  add(line: LineParts, seq: number): number {
+    const [head, middle, tail] = line
+    const start = this.length
+    const lineStart = start + FRAME_HEADER_BYTES
+    let at = this.#put(head, lineStart)
+    if (middle !== undefined) at = this.#put(middle, at)
+    if (tail !== undefined) at = this.#put(tail, at)
     const { buffer } = this
-    const covered = buffer.subarray(8, end)
-    if (length === 0 || covered.indexOf(LINE_FEED, FRAME_HEADER_BYTES - 8) !== -1) throw invalidLine(length)
-    buffer.writeUInt32LE(length, 8)
-    buffer.writeUInt32LE(seq % TWO_32, 12)
-    buffer.writeUInt32LE(Math.floor(seq / TWO_32), 16)
-    buffer.writeUInt32LE(crc32(covered), 4)
-    return end
+    const length = at - lineStart
+    const covered = buffer.subarray(start + 8, at)
+    if (length === 0 || length > MAX_LINE_BYTES || covered.indexOf(LINE_FEED, FRAME_HEADER_BYTES - 8) !== -1)
+      throw invalidLine(length)
+    buffer.writeUInt32LE(MAGIC_NUMBER, start)
+    buffer.writeUInt32LE(length, start + 8)
+    buffer.writeUInt32LE(seq % TWO_32, start + 12)
+    buffer.writeUInt32LE(Math.floor(seq / TWO_32), start + 16)
+    buffer.writeUInt32LE(crc32(covered), start + 4)
+    this.length = at
+    this.ends.push(at)
+    return at - start
   }
 
-  #reserve(length: number): void {
+  /** Takes the last frame out again. */
+  dropLast(): void {
+    this.ends.pop()
+    this.length = this.ends.at(-1) ?? 0
+  }
+
+  clear(): void {
+    this.length = 0
+    this.ends.length = 0
+  }
+
+  #put(part: string | Uint8Array, at: number): number {
+    if (typeof part !== 'string') {
+      this.#reserve(at, part.length)
+      this.buffer.set(part, at)
+      return at + part.length
+    }
+    // UTF-8 needs at most 3 bytes per UTF-16 unit; the exact count is only worth its price near the end of the buffer.
+    if (at + part.length * 3 > this.buffer.length) this.#reserve(at, Buffer.byteLength(part))
+    return at + this.buffer.write(part, at, 'utf8')
+  }
+
+  #reserve(at: number, length: number): void {
     if (length > MAX_LINE_BYTES) throw invalidLine(length)
-    if (FRAME_HEADER_BYTES + length <= this.buffer.length) return
-    this.buffer = Buffer.allocUnsafeSlow(Math.min(MAX_FRAME_BYTES, 2 * (FRAME_HEADER_BYTES + length)))
-    MAGIC.copy(this.buffer)
+    if (at + length <= this.buffer.length) return
+    const larger = Buffer.allocUnsafeSlow(2 * (at + length))
+    this.buffer.copy(larger, 0, 0, at)
+    this.buffer = larger
   }
 }
 

@@ -6,12 +6,14 @@ import { createAuditMetrics } from './audit-metrics.ts'
 import { KeptFile } from './kept-file.ts'
 import type { LedgerClient } from './ledger-client.ts'
 import { unavailable } from './segment-writer.ts'
-import { Sender, type SenderOptions } from './sender.ts'
+import { BATCH_ITEMS, Sender, type SenderOptions } from './sender.ts'
 import { openSpool, type SpoolOptions } from './spool.ts'
 import { Witness } from './witness.ts'
 
 const DEAD_LETTER_BYTES = 64 * 1024 * 1024
 const EVIDENCE_BYTES = 8 * 1024 * 1024
+/** What is sent from memory: up to four batches, so that a ledger that takes its time for one does not send us back to the disk. */
+const RECENT = { batches: 4, batchItems: BATCH_ITEMS, batchBytes: 2 * 1024 * 1024 }
 
 export type JournalOptions = {
   spool: Pick<SpoolOptions, 'dir' | 'maxBytes' | 'segmentBytes' | 'fsyncIntervalMs' | 'disk'>
@@ -37,7 +39,12 @@ export type AuditJournal = {
    * Records an event, and the stamp that was issued with it: both as RFC 8785 text. On return the event survives the death of the
    * process. Throws SPOOL_UNAVAILABLE (or AUDIT_EVENT_INVALID past 1 MiB): then the response must not leave.
    */
-  append(eventJcs: string, stampJcs: string | null): void
+  append(eventJcs: string, stampJcs: string | Uint8Array | null): void
+  /**
+   * Runs `work`; what it appends is written together when it returns, and only then survives the process. Throws SPOOL_UNAVAILABLE
+   * where that fails: then no response whose event was appended by `work` may leave.
+   */
+  group(work: () => void): void
   /** Resolves when all appended so far survives a power failure too; rejects with SPOOL_UNAVAILABLE where it may not. */
   synced(): Promise<void>
   /** False while `append` would throw, or soon. */
@@ -63,6 +70,7 @@ export async function openJournal(options: JournalOptions): Promise<AuditJournal
     session: session.id,
     startedAt: session.startedAt,
     logger,
+    recent: { ...RECENT, batchItems: options.sender?.batchItems ?? BATCH_ITEMS },
     onSynced: (seconds) => metrics.fsyncSeconds.observe(seconds),
   })
   const witness = new Witness({
@@ -106,8 +114,10 @@ export async function openJournal(options: JournalOptions): Promise<AuditJournal
       if (closing !== undefined) throw unavailable('The audit journal is closing.')
       // Members in the order of RFC 8785: event, session, spool_seq, stamp.
       const head = `{"event":${eventJcs}${middle}${spool.lastSeq + 1}`
-      spool.append(stampJcs === null ? `${head}}` : `${head},"stamp":${stampJcs}}`)
+      if (stampJcs === null) spool.append(`${head}}`)
+      else spool.append(`${head},"stamp":`, stampJcs, '}')
     },
+    group: (work) => spool.group(work),
     synced: () => spool.synced(),
     get writable() {
       return closing === undefined && spool.writable

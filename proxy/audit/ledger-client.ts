@@ -3,8 +3,6 @@ import Type from 'typebox'
 import { Compile, type Validator } from 'typebox/compile'
 import { Pool, type Dispatcher } from 'undici'
 import {
-  IngestAck,
-  MAX_BATCH_ITEMS,
   SessionClosed,
   SessionOpened as SessionOpenedSchema,
   type Checkpoint as CheckpointSchema,
@@ -18,7 +16,7 @@ import { Digest, Stamp } from '#core/stamp/schema.ts'
 export type LedgerClientOptions = {
   /** `https://ledger.example:8090`, a path prefix allowed. */
   url: string
-  /** A bearer token, or the file that holds it, read anew for each call since the platform rotates it. Never logged. */
+  /** A bearer token, or the file that holds it, read anew every second and when it was refused, as the platform rotates it. Never logged. */
   token: string | { readonly file: string }
   /** Whose stamps are asked for by request; anybody's of the tenant where unset. */
   producerId?: string
@@ -28,6 +26,10 @@ export type LedgerClientOptions = {
   maxResponseBytes?: number
   /** TLS options of undici's connector: `ca`, `cert`, `key`, `servername`. */
   connect?: Pool.Options['connect']
+  /** Sent with each call, for example which of its identities a workload wants. */
+  headers?: Readonly<Record<string, string>>
+  /** Called with the headers of each answer. */
+  onHeaders?: (headers: Readonly<Record<string, string | string[] | undefined>>) => void
 }
 
 /**
@@ -37,8 +39,8 @@ export type LedgerClientOptions = {
 export type LedgerClient = {
   openSession(open: SessionOpen, signal?: AbortSignal): Promise<SessionOpened>
   closeSession(session: string, close: SessionClose, signal?: AbortSignal): Promise<void>
-  /** `lines`: items of one batch, without line feeds. The answer has the right shape; its signature is not checked here. */
-  ingest(lines: readonly Uint8Array[], signal?: AbortSignal): Promise<IngestAck>
+  /** `body`: items of one batch, a line feed behind each. The answer is what came, not looked at (`ack-reader.ts`). */
+  ingest(body: Buffer, signal?: AbortSignal): Promise<Buffer>
   /** The exact bytes of a stamp, checked against its hash; null where the ledger does not have it. */
   fetchStamp(hash: string, signal?: AbortSignal): Promise<Buffer | null>
   /** The exact bytes of the stamp issued for a request; null where the ledger does not have it. */
@@ -49,12 +51,12 @@ export type LedgerClient = {
 export type Checkpoint = Type.Static<typeof CheckpointSchema>
 type SessionOpened = Type.Static<typeof SessionOpenedSchema>
 
-const ackValidator = Compile(IngestAck)
 const openedValidator = Compile(SessionOpenedSchema)
 const closedValidator = Compile(SessionClosed)
 const stampValidator = Compile(Stamp)
 const digestValidator = Compile(Digest)
-const LINE_FEED = Buffer.from('\n')
+/** A token of that age is read again. */
+const TOKEN_MS = 1_000
 const NDJSON = 'application/x-ndjson'
 const JSON_TYPE = 'application/json'
 
@@ -80,11 +82,14 @@ export function createLedgerClient(options: LedgerClientOptions): LedgerClient {
     ...(options.connect === undefined ? {} : { connect: options.connect }),
   })
 
+  const currentToken = tokenReader(token)
+
   async function call(request: Call): Promise<Answer> {
     const { method, path, accept, contentType, body, signal } = request
     const deadline = AbortSignal.timeout(timeoutMs)
     const headers: Record<string, string> = {
-      authorization: `Bearer ${await readToken(token)}`,
+      ...options.headers,
+      authorization: `Bearer ${await currentToken()}`,
       accept,
       ...(contentType === undefined ? {} : { 'content-type': contentType }),
     }
@@ -96,7 +101,10 @@ export function createLedgerClient(options: LedgerClientOptions): LedgerClient {
         body: body ?? null,
         signal: signal === undefined ? deadline : AbortSignal.any([signal, deadline]),
       })
-      return { status: response.statusCode, body: await readBody(response.body, maxResponseBytes) }
+      options.onHeaders?.(response.headers)
+      const { statusCode: status } = response
+      if (status === 401 || status === 403) currentToken.forget()
+      return { status, body: await readBody(response.body, maxResponseBytes) }
     } catch (cause) {
       if (cause instanceof SignetError) throw cause
       const why = deadline.aborted ? `no answer within ${timeoutMs} ms` : (cause as Error).message
@@ -110,15 +118,8 @@ export function createLedgerClient(options: LedgerClientOptions): LedgerClient {
     validator: Validator<{}, S>,
     signal?: AbortSignal,
   ): Promise<Type.Static<S>> {
-    const ndjson = Buffer.isBuffer(body)
-    const answer = await call({
-      method: 'POST',
-      path,
-      accept: JSON_TYPE,
-      contentType: ndjson ? NDJSON : JSON_TYPE,
-      body: ndjson ? body : JSON.stringify(body),
-      signal,
-    })
+    const text = JSON.stringify(body)
+    const answer = await call({ method: 'POST', path, accept: JSON_TYPE, contentType: JSON_TYPE, body: text, signal })
     throwUnlessOk(answer, path)
     return parseAnswer(answer.body, validator, path)
   }
@@ -142,12 +143,11 @@ export function createLedgerClient(options: LedgerClientOptions): LedgerClient {
       await post(`/api/audit/sessions/${encodeURIComponent(session)}/close`, close, closedValidator, signal)
     },
 
-    async ingest(lines, signal) {
-      if (lines.length === 0 || lines.length > MAX_BATCH_ITEMS) {
-        throw new RangeError(`a batch has 1 to ${MAX_BATCH_ITEMS} lines, not ${lines.length}`)
-      }
-      const body = Buffer.concat(lines.flatMap((line) => [line, LINE_FEED]))
-      return post('/api/audit/ingest', body, ackValidator, signal)
+    async ingest(body, signal) {
+      const path = '/api/audit/ingest'
+      const answer = await call({ method: 'POST', path, accept: JSON_TYPE, contentType: NDJSON, body, signal })
+      throwUnlessOk(answer, path)
+      return answer.body
     },
 
     async fetchStamp(hash, signal) {
@@ -188,8 +188,22 @@ function parseBase(url: string): URL {
   )
 }
 
-async function readToken(token: LedgerClientOptions['token']): Promise<string> {
-  if (typeof token === 'string') return token
+/** Gives the token; `forget` has it read again. */
+function tokenReader(token: LedgerClientOptions['token']): (() => Promise<string>) & { forget(): void } {
+  let kept = ''
+  let readAtMs = -Infinity
+  const read = async (): Promise<string> => {
+    if (typeof token === 'string') return token
+    if (performance.now() - readAtMs >= TOKEN_MS) {
+      kept = await readToken(token)
+      readAtMs = performance.now()
+    }
+    return kept
+  }
+  return Object.assign(read, { forget: () => void (readAtMs = -Infinity) })
+}
+
+async function readToken(token: { readonly file: string }): Promise<string> {
   try {
     return (await readFile(token.file, 'utf8')).trim()
   } catch (cause) {

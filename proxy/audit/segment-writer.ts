@@ -2,13 +2,15 @@ import { join } from 'node:path'
 import type { Logger } from 'pino'
 import { SignetError } from '#core/error/signet-error.ts'
 import type { SpoolDisk } from './disk.ts'
-import { FrameEncoder } from './frame.ts'
+import { FrameEncoder, type LineParts } from './frame.ts'
 import { GroupSync } from './group-sync.ts'
 import type { Segment } from './recover.ts'
 import { encodeSegmentHeader, SEGMENT_HEADER_BYTES, segmentName } from './segment.ts'
 
 const PROBE_INTERVAL_MS = 500
 const PROBE_BYTES = 64 * 1024
+/** So much of a group waits at most to be written. */
+const GROUP_BYTES = 256 * 1024
 /** Errors after which the file itself is as good as before; after any other (EIO, EFBIG, …) it is given up for a new one. */
 const OUT_OF_SPACE = new Set(['ENOSPC', 'EDQUOT'])
 
@@ -25,6 +27,8 @@ export type SegmentWriterOptions = {
   /** A segment came to be, or (empty, after a failed sync) is gone again. */
   onOpened: (segment: Segment) => void
   onDropped: (segment: Segment) => void
+  /** Frames (`firstSeq` and following) were written to the end of a segment, which is now longer by them. */
+  onWritten: (segment: Segment, frames: FrameEncoder, firstSeq: number) => void
 }
 
 type Active = { readonly segment: Segment; readonly fd: number }
@@ -37,6 +41,10 @@ export class SegmentWriter {
   #active: Active | null = null
   #nextId: number
   #lastSeq = 0
+  /** Up to which number lines are in the file; those behind it wait for the end of their group. */
+  #writtenSeq = 0
+  #inGroup = false
+  #groupError: unknown = null
   #failure: Error | undefined
   /** A sync failed: nothing is appended until a new segment was synced. */
   #faulted = false
@@ -77,27 +85,61 @@ export class SegmentWriter {
     }
   }
 
-  /** Appends a line and returns the bytes it took, or -1 (nothing written) where that would be more than `room`. */
-  append(line: string | Uint8Array, room: number): number {
+  /** Appends a line; false (nothing written) where that would take more than `room` bytes. In a group it waits for the group's end. */
+  append(line: LineParts, room: number): boolean {
     if (this.#faulted) throw unavailable('The disk failed to make audit events durable.', this.#failure)
+    const encoder = this.#encoder
     const seq = this.#lastSeq + 1
-    const length = this.#encoder.encode(line, seq)
-    if (length + SEGMENT_HEADER_BYTES > room) return -1
+    encoder.add(line, seq)
+    if (encoder.length + SEGMENT_HEADER_BYTES > room) {
+      encoder.dropLast()
+      return false
+    }
+    this.#lastSeq = seq
+    if (!this.#inGroup || encoder.length > GROUP_BYTES) this.#flush()
+    return true
+  }
+
+  /** Runs `work` and writes all that it appends at once. Throws SPOOL_UNAVAILABLE where that fails: none of it is to be relied on. */
+  group(work: () => void): void {
+    this.#inGroup = true
+    this.#groupError = null
+    try {
+      work()
+    } finally {
+      this.#inGroup = false
+      this.#flush()
+    }
+    // A part of it was to be written early, and was not.
+    if (this.#groupError !== null) throw this.#groupError
+  }
+
+  /** Writes the frames that wait, into one segment. */
+  #flush(): void {
+    const encoder = this.#encoder
+    const { length } = encoder
+    if (length === 0) return
     let active = this.#active
     try {
       if (active === null || active.segment.end + length > this.#options.segmentBytes) active = this.#rotate()
-      this.#write(active.fd, this.#encoder.buffer, length)
+      this.#write(active.fd, encoder.buffer, length)
     } catch (error) {
+      encoder.clear()
+      this.#lastSeq = this.#writtenSeq
       if (active !== null && active === this.#active) this.#undo(active, error as Error)
       this.#failed(error as Error)
-      throw unavailable('The disk does not take audit events.', error)
+      const failure = unavailable('The disk does not take audit events.', error)
+      if (this.#inGroup) this.#groupError = failure
+      throw failure
     }
     if (this.#failure !== undefined) this.#recovered()
+    const firstSeq = this.#writtenSeq + 1
     active.segment.end += length
-    active.segment.lastSeq = seq
-    this.#lastSeq = seq
+    active.segment.lastSeq = this.#lastSeq
+    this.#writtenSeq = this.#lastSeq
     this.#sync.touch(active.fd)
-    return length
+    this.#options.onWritten(active.segment, encoder, firstSeq)
+    encoder.clear()
   }
 
   synced(): Promise<void> {
@@ -133,7 +175,7 @@ export class SegmentWriter {
     const path = join(dir, segmentName(id))
     const fd = disk.open(path)
     try {
-      const header = encodeSegmentHeader({ session, startedAtMs, firstSeq: this.#lastSeq + 1 })
+      const header = encodeSegmentHeader({ session, startedAtMs, firstSeq: this.#writtenSeq + 1 })
       this.#write(fd, header, header.length)
     } catch (error) {
       disk.close(fd)
@@ -145,7 +187,7 @@ export class SegmentWriter {
       path,
       session,
       startedAtMs,
-      lastSeq: this.#lastSeq,
+      lastSeq: this.#writtenSeq,
       end: SEGMENT_HEADER_BYTES,
       corrupt: false,
     }

@@ -1,18 +1,20 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Logger } from 'pino'
-import { verifyAck } from '#core/audit/acknowledgement.ts'
-import type { IngestAck } from '#core/audit/wire.ts'
+import { MAX_BATCH_ITEMS } from '#core/audit/wire.ts'
 import { SignetError } from '#core/error/signet-error.ts'
 import type { KeyIndex } from '#core/keyring/keyring.ts'
-import { matchAnswer, type Outcome, type RefusedItem } from './answer.ts'
+import { openAck } from './ack-reader.ts'
+import { matchAnswer, type RefusedItem } from './answer.ts'
 import type { AuditMetrics } from './audit-metrics.ts'
 import { Backoff } from './backoff.ts'
 import type { KeptFile } from './kept-file.ts'
 import type { LedgerClient } from './ledger-client.ts'
+import type { LineBatch } from './line-batch.ts'
 import type { Spool, SpoolHead } from './spool.ts'
-import type { SpoolBatch, SpoolItem } from './spool-reader.ts'
 import type { Witness } from './witness.ts'
 
+/** Lines of a batch unless told otherwise. */
+export const BATCH_ITEMS = MAX_BATCH_ITEMS
 const BATCH_BYTES = 4 * 1024 * 1024
 const READ_ATTEMPTS = 5
 /** What a ledger says of a body that it will never take; anything else is tried again. */
@@ -27,7 +29,7 @@ export type SenderOptions = {
   metrics: AuditMetrics
   logger: Logger
   session: { id: string; startedAt: Date; software: string }
-  /** 1 to 1000. Default 500. */
+  /** 1 to 1000. Default 1000. */
   batchItems?: number
   /**
    * How long waiting events wait for company. A batch costs some file operations and a signature to check, whatever its size: sent as
@@ -51,8 +53,8 @@ export class Sender {
   #finishing = false
   #confirmed = false
   #drained = false
-  /** First line of the batch under way: the oldest event that is not acknowledged. */
-  #oldest: Buffer | undefined
+  /** Under way: its first line is the oldest event that is not acknowledged. */
+  #batch: LineBatch | undefined
 
   constructor(options: SenderOptions) {
     this.#options = options
@@ -65,7 +67,7 @@ export class Sender {
   }
 
   get oldestLine(): Buffer | undefined {
-    return this.#oldest
+    return this.#batch !== undefined && this.#batch.count > 0 ? this.#batch.line(0) : undefined
   }
 
   start(): void {
@@ -122,7 +124,7 @@ export class Sender {
 
   /** Waits for company unless a batch is full already or the end is near. */
   async #linger(): Promise<void> {
-    const { spool, batchItems = 500, lingerMs = 50 } = this.#options
+    const { spool, batchItems = BATCH_ITEMS, lingerMs = 50 } = this.#options
     if (this.#finishing || lingerMs === 0 || spool.pendingEvents >= batchItems) return
     await sleep(lingerMs, undefined, { signal: this.#abort.signal }).catch(() => undefined)
   }
@@ -202,20 +204,18 @@ export class Sender {
     const { spool, witness } = this.#options
     const batch = await this.#read()
     if (batch === null) return
-    this.#oldest = batch.items[0]?.line
-    const handled = new Set<SpoolItem>()
+    this.#batch = batch
+    const open = new Set(Array.from({ length: batch.count }, (_, index) => index))
     await this.#persist('open a session', () => this.#openSession(head.session, new Date(head.startedAtMs)))
-    if (this.#opened.has(head.session)) await this.#deliver(batch.items, handled)
+    if (this.#opened.has(head.session)) await this.#deliver(batch, [...open], open)
+    this.#batch = undefined
     // Where the end came in between, what is done up to the first line that is not done counts.
-    const open = batch.items.findIndex((item) => !handled.has(item))
-    const items = open === -1 ? batch.items : batch.items.slice(0, open)
-    const end = open === -1 ? batch.end : items.at(-1)?.end
-    if (end !== undefined) spool.acknowledge({ ...batch, items, end }, witness.checkpoint)
-    this.#oldest = undefined
+    const done = open.values().next().value ?? batch.count
+    if (done > 0 || batch.count === 0) spool.acknowledge(batch, witness.checkpoint, done, open.size === 0)
   }
 
-  async #read(): Promise<SpoolBatch | null> {
-    const { spool, batchItems = 500, logger } = this.#options
+  async #read(): Promise<LineBatch | null> {
+    const { spool, batchItems = BATCH_ITEMS, logger } = this.#options
     for (let attempt = 1; ; attempt += 1) {
       try {
         const batch = await spool.read(batchItems, BATCH_BYTES)
@@ -231,76 +231,66 @@ export class Sender {
     }
   }
 
-  /** Sends items until each is acknowledged or refused, or the time is over. A body that the ledger cannot take is halved. */
-  async #deliver(items: readonly SpoolItem[], handled: Set<SpoolItem>): Promise<void> {
-    let open = items
-    while (open.length > 0 && !this.#stopped) {
+  /**
+   * Sends lines until each is acknowledged or refused (and taken out of `open`), or the time is over. A body that the ledger cannot
+   * take is halved.
+   */
+  async #deliver(batch: LineBatch, indexes: readonly number[], open: Set<number>): Promise<void> {
+    let left = indexes
+    while (left.length > 0 && !this.#stopped) {
       let rejected: SignetError | undefined
       await this.#persist('send a batch', async () => {
         try {
-          await this.#send(open, handled)
+          await this.#send(batch, left, open)
         } catch (error) {
           // Only what the failed call did not settle is sent again.
-          open = open.filter((item) => !handled.has(item))
+          left = left.filter((index) => open.has(index))
           if (!isPermanent(error)) throw error
           rejected = error
         }
       })
-      open = open.filter((item) => !handled.has(item))
+      left = open.size === 0 ? [] : left.filter((index) => open.has(index))
       if (rejected === undefined) continue
-      const [first] = open
-      if (open.length === 1 && first !== undefined) {
-        const refused = [{ item: first, code: String(rejected.details?.['code']), detail: rejected.message }]
-        if (await this.#persist('keep a refused event', () => this.#keepRefused(refused))) handled.add(first)
+      const [first] = left
+      if (left.length === 1 && first !== undefined) {
+        const refused = [{ index: first, code: String(rejected.details?.['code']), detail: rejected.message }]
+        if (await this.#persist('keep a refused event', () => this.#keepRefused(batch, refused))) open.delete(first)
         return
       }
-      const middle = Math.ceil(open.length / 2)
-      await this.#deliver(open.slice(0, middle), handled)
-      open = open.slice(middle)
+      const middle = Math.ceil(left.length / 2)
+      await this.#deliver(batch, left.slice(0, middle), open)
+      left = left.slice(middle)
     }
   }
 
-  /** One call: adds what it settles to `handled`. Throws where it settles nothing. */
-  async #send(items: readonly SpoolItem[], handled: Set<SpoolItem>): Promise<void> {
-    const { client, metrics, witness } = this.#options
+  /** One call: takes what it settles out of `open`. Throws where it settles nothing. */
+  async #send(batch: LineBatch, indexes: readonly number[], open: Set<number>): Promise<void> {
+    const { client, keyring, metrics, witness } = this.#options
     const end = metrics.batchSeconds.startTimer()
-    const answer = await client.ingest(
-      items.map(({ line }) => line),
-      this.#abort.signal,
-    )
-    const outcome = this.#judge(answer, items)
+    const received = await client.ingest(batch.bodyOf(indexes), this.#abort.signal)
+    const answer = openAck(received, keyring)
+    const outcome = matchAnswer(answer, batch, indexes)
     end()
-    await witness.compare(answer.checkpoint, answer)
-    for (const item of outcome.acked) handled.add(item)
+    await witness.compare(answer.head.checkpoint, received)
+    if (outcome.acked.length === open.size) open.clear()
+    else for (const index of outcome.acked) open.delete(index)
     metrics.acked.inc(outcome.acked.length)
-    if (outcome.refused.length > 0) await this.#keepRefused(outcome.refused)
-    for (const { item } of outcome.refused) handled.add(item)
-    if (outcome.unanswered.length === items.length) {
+    if (outcome.refused.length > 0) await this.#keepRefused(batch, outcome.refused)
+    for (const { index } of outcome.refused) open.delete(index)
+    if (outcome.unanswered === indexes.length) {
       throw new SignetError('LEDGER_RESPONSE_INVALID', 'The ledger answered for none of the events that it was sent.')
     }
   }
 
-  #judge(answer: IngestAck, items: readonly SpoolItem[]): Outcome {
-    const key = this.#options.keyring.ackKey(answer.key_id)
-    if (key === undefined) {
-      throw new SignetError(
-        'LEDGER_RESPONSE_INVALID',
-        `The acknowledgement is signed with the key «${answer.key_id.slice(0, 80)}», which is not in the keyring.`,
-      )
-    }
-    verifyAck(answer, key)
-    return matchAnswer(answer, items)
-  }
-
   /** Throws SPOOL_UNAVAILABLE where the dead-letter file is full: then the events stay in the spool, and what follows waits. */
-  async #keepRefused(refused: readonly RefusedItem[]): Promise<void> {
+  async #keepRefused(batch: LineBatch, refused: readonly RefusedItem[]): Promise<void> {
     const { deadLetters, metrics, logger } = this.#options
     const kept = await deadLetters.append(
-      refused.map(({ item, code, detail }) => ({
+      refused.map(({ index, code, detail }) => ({
         code,
         detail,
-        spool_seq: item.seq,
-        line: item.line.toString('utf8'),
+        spool_seq: batch.seq(index),
+        line: batch.line(index).toString('utf8'),
       })),
     )
     if (!kept) {
@@ -310,9 +300,9 @@ export class Sender {
       )
     }
     metrics.refused.inc(refused.length)
-    for (const { item, code, detail } of refused) {
+    for (const { index, code, detail } of refused) {
       logger.error(
-        { code, detail, spool_seq: item.seq, kept_in: deadLetters.path },
+        { code, detail, spool_seq: batch.seq(index), kept_in: deadLetters.path },
         'the ledger refused an audit event',
       )
     }

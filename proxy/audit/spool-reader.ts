@@ -1,24 +1,9 @@
 import { open } from 'node:fs/promises'
-import { findFrame, MAX_FRAME_BYTES, readFrame } from './frame.ts'
+import { findFrame, FRAME_HEADER_BYTES, MAX_FRAME_BYTES, readFrame } from './frame.ts'
+import { LineBatch } from './line-batch.ts'
 import { SEGMENT_HEADER_BYTES } from './segment.ts'
 
-export type SpoolItem = {
-  readonly seq: number
-  readonly line: Buffer
-  /** Offset behind it in its segment. */
-  readonly end: number
-}
-
-export type SpoolBatch = {
-  readonly segment: number
-  readonly items: readonly SpoolItem[]
-  /** Offset from which the next batch starts. */
-  readonly end: number
-  /** Bytes that were no frame and were passed over. */
-  readonly skippedBytes: number
-}
-
-/** One read: a whole frame of the largest kind fits, and 500 lines of the usual size do. */
+/** One read: a whole frame of the largest kind fits, and 1000 lines of the usual size do. */
 const READ_BYTES = 2 * MAX_FRAME_BYTES
 
 /**
@@ -29,35 +14,34 @@ export async function readBatch(
   segment: { readonly id: number; readonly path: string; readonly end: number },
   from: number,
   limits: { maxItems: number; maxBytes: number },
-): Promise<SpoolBatch> {
+): Promise<LineBatch> {
   const start = Math.max(from, SEGMENT_HEADER_BYTES)
   const length = Math.min(segment.end - start, READ_BYTES)
   const bytes = await readAt(segment.path, start, Math.max(length, 0))
   const isEnd = start + length >= segment.end
-  const items: SpoolItem[] = []
+  // Lines move to the front of the buffer that they were read into: a frame is longer than a line and its line feed.
+  const most = Math.min(limits.maxItems, Math.ceil(bytes.length / FRAME_HEADER_BYTES))
+  const batch = new LineBatch(bytes, most).reset(segment.id, start)
   let offset = 0
   let lastSeq = 0
-  let batchBytes = 0
-  let skippedBytes = 0
-  while (items.length < limits.maxItems && offset < bytes.length) {
+  while (batch.count < limits.maxItems && offset < bytes.length) {
     const frame = readFrame(bytes, offset)
     if (typeof frame === 'string' || frame.seq <= lastSeq) {
       // The read ended within a frame: the next one starts with it.
       if (frame === 'partial' && !isEnd && bytes.length - offset < MAX_FRAME_BYTES) break
       const found = findFrame(bytes, offset + 1, lastSeq)
       const next = found === -1 ? (isEnd ? bytes.length : Math.max(offset + 1, bytes.length - MAX_FRAME_BYTES)) : found
-      skippedBytes += next - offset
+      batch.skippedBytes += next - offset
       offset = next
+      batch.end = start + offset
       continue
     }
-    const line = bytes.subarray(frame.lineStart, frame.end)
-    if (items.length > 0 && batchBytes + line.length + 1 > limits.maxBytes) break
-    items.push({ seq: frame.seq, line, end: start + frame.end })
-    batchBytes += line.length + 1
+    if (batch.count > 0 && batch.length + frame.end - frame.lineStart + 1 > limits.maxBytes) break
+    batch.add(frame.seq, bytes, frame.lineStart, frame.end, start + frame.end)
     lastSeq = frame.seq
     offset = frame.end
   }
-  return { segment: segment.id, items, end: start + offset, skippedBytes }
+  return batch
 }
 
 async function readAt(path: string, position: number, length: number): Promise<Buffer> {

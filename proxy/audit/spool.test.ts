@@ -57,9 +57,9 @@ async function drain(spool: Spool): Promise<{ session: string; seqs: number[]; l
     }
     const batch = await spool.read(7, 100_000)
     if (batch === null) return sessions
-    for (const { seq, line } of batch.items) {
-      entry.seqs.push(seq)
-      entry.lines.push(line.toString())
+    for (let index = 0; index < batch.count; index += 1) {
+      entry.seqs.push(batch.seq(index))
+      entry.lines.push(batch.line(index).toString())
     }
     spool.acknowledge(batch, null)
   }
@@ -242,7 +242,7 @@ describe('recovery', () => {
     await first.close()
     const second = start({ session: SECOND })
     expect(second.pendingEvents).toBe(1)
-    expect(await second.read(10, 1000)).toMatchObject({ items: [{ seq: 3 }] })
+    expect((await second.read(10, 1000))?.seq(0)).toBe(3)
     await second.close()
     writeFileSync(join(base, 'cursor.json'), '{"version":1,"segment":')
     const third = start({ session: '00000000-0000-4000-8000-000000000003' })
@@ -470,15 +470,155 @@ describe('limits', () => {
     const spool = start()
     for (const length of [10, 10, 500, 10]) spool.append('x'.repeat(length))
     const sizes: number[][] = []
-    for (
-      let batch = await spool.read(2, 100);
-      batch !== null && batch.items.length > 0;
-      batch = await spool.read(2, 100)
-    ) {
-      sizes.push(batch.items.map(({ line }) => line.length))
+    for (let batch = await spool.read(2, 100); batch !== null && batch.count > 0; batch = await spool.read(2, 100)) {
+      sizes.push(Array.from({ length: batch.count }, (_, index) => batch.line(index).length))
       spool.acknowledge(batch, null)
     }
     expect(sizes).toEqual([[10, 10], [500], [10]])
+  })
+})
+
+describe('a group', () => {
+  it('is written at once at its end, after what came before it', async () => {
+    const { disk, plan } = failingDisk()
+    const spool = start({ disk })
+    const sizes: number[] = []
+    const counted: SpoolDisk['write'] = (fd, bytes, length) => (sizes.push(length), realDisk.write(fd, bytes, length))
+    plan.write.push(() => -1)
+    disk.write = counted
+    spool.append('zero')
+    spool.group(() => {
+      spool.append('one')
+      spool.append('two ', 'parts', '!')
+      expect(spool.lastSeq).toBe(3)
+      expect(sizes).toHaveLength(1)
+      expect(spool.pendingEvents).toBe(1)
+    })
+    expect(sizes).toHaveLength(2)
+    expect((await drain(spool))[0]).toMatchObject({ seqs: [1, 2, 3], lines: ['zero', 'one', 'two parts!'] })
+  })
+
+  it('that cannot be written is refused as a whole, and its numbers are free', async () => {
+    const { disk, plan } = failingDisk()
+    const spool = start({ disk })
+    spool.append('before')
+    plan.write.push(() => {
+      throw Object.assign(new Error('full'), { code: 'ENOSPC' })
+    })
+    const group = (): void =>
+      spool.group(() => {
+        spool.append('lost')
+        spool.append('lost too')
+      })
+    expect(code(group)).toBe('SPOOL_UNAVAILABLE')
+    expect(spool.lastSeq).toBe(1)
+    spool.append('after')
+    expect((await drain(spool))[0]).toMatchObject({ seqs: [1, 2], lines: ['before', 'after'] })
+  })
+
+  it('keeps the others where one line is refused', async () => {
+    const spool = start()
+    spool.group(() => {
+      spool.append('one')
+      expect(code(() => spool.append('a line\nfeed'))).toBe('AUDIT_EVENT_INVALID')
+      spool.append('two')
+    })
+    expect((await drain(spool))[0]).toMatchObject({ seqs: [1, 2], lines: ['one', 'two'] })
+  })
+
+  it('that is too large to wait is written in parts; that one of them failed fails it', async () => {
+    const { disk, plan } = failingDisk()
+    const spool = start({ disk })
+    const long = 'x'.repeat(300_000)
+    spool.group(() => {
+      spool.append(long)
+      expect(spool.pendingEvents).toBe(1)
+      spool.append('short')
+    })
+    plan.write.push(() => {
+      throw Object.assign(new Error('full'), { code: 'ENOSPC' })
+    })
+    const group = (): void =>
+      spool.group(() => {
+        expect(code(() => spool.append(long))).toBe('SPOOL_UNAVAILABLE')
+        spool.append('kept, although nothing of it leaves')
+      })
+    expect(code(group)).toBe('SPOOL_UNAVAILABLE')
+    expect((await drain(spool))[0]?.lines.slice(1)).toEqual(['short', 'kept, although nothing of it leaves'])
+  })
+})
+
+describe('lines that were just appended', () => {
+  const RECENT = { batches: 2, batchItems: 10, batchBytes: 1_000 }
+
+  it('are read without the disk', async () => {
+    const spool = start({ recent: RECENT })
+    spool.append('one')
+    spool.append('zwölf')
+    truncateSync(join(base, segments()[0] ?? ''), SEGMENT_HEADER_BYTES)
+    const batch = await spool.read(10, 1_000)
+    expect([batch?.seq(0), batch?.seq(1)]).toEqual([1, 2])
+    expect(batch?.bodyOf([0, 1]).toString()).toBe('one\nzwölf\n')
+  })
+
+  it('are read again without the disk as soon as what had to be read from it is done with', async () => {
+    const spool = start({ recent: RECENT })
+    for (const n of count(35)) spool.append(`line ${n}`)
+    const counts: number[] = []
+    for (const items of [15, 15, 3, 15]) {
+      const batch = await spool.read(items, 1_000)
+      counts.push(batch?.count ?? 0)
+      if (batch !== null) spool.acknowledge(batch, null)
+    }
+    truncateSync(join(base, segments()[0] ?? ''), SEGMENT_HEADER_BYTES)
+    counts.push((await spool.read(15, 1_000))?.count ?? 0)
+    // Two batches are kept: 21 to 30, which is asked for in parts, and 31 to 35.
+    expect(counts).toEqual([15, 5, 3, 7, 5])
+  })
+
+  it('are the same lines in the same order as on the disk, whoever is faster', async () => {
+    const line = fc
+      .string({ minLength: 1, maxLength: 300, unit: 'binary' })
+      .map((text) => text.toWellFormed().replaceAll('\n', ' '))
+    const step = fc.oneof(
+      { weight: 5, arbitrary: fc.array(line, { minLength: 1, maxLength: 15 }) },
+      { weight: 2, arbitrary: fc.constant('read' as const) },
+      { weight: 1, arbitrary: fc.constant('read a few' as const) },
+    )
+    await fc.assert(
+      fc.asyncProperty(fc.array(step, { maxLength: 30 }), async (steps) => {
+        rmSync(base, { recursive: true, force: true })
+        const spool = start({ recent: RECENT, segmentBytes: 4096, maxBytes: 10_000_000 })
+        const want: string[] = []
+        const got: string[] = []
+        const read = async (items: number): Promise<boolean> => {
+          const batch = await spool.read(items, 1_000)
+          if (batch === null || batch.count === 0) return false
+          for (let index = 0; index < batch.count; index += 1) {
+            got.push(batch.line(index).toString())
+            expect(batch.seq(index)).toBe(got.length)
+          }
+          spool.acknowledge(batch, null, batch.count, true)
+          return true
+        }
+        for (const each of steps) {
+          if (each === 'read') await read(10)
+          else if (each === 'read a few') await read(3)
+          else {
+            spool.group(() => {
+              for (const text of each) spool.append(text)
+            })
+            want.push(...each)
+          }
+        }
+        while (await read(10)) continue
+        expect(got).toEqual(want)
+        expect(spool.pendingEvents).toBe(0)
+        await spool.close()
+        open = []
+      }),
+      { numRuns: 60 },
+    )
   })
 })
 

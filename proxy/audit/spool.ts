@@ -5,14 +5,18 @@ import type { Logger } from 'pino'
 import { SignetError } from '#core/error/signet-error.ts'
 import { loadCursor, saveCursor, type Cursor } from './cursor.ts'
 import { realDisk, type SpoolDisk } from './disk.ts'
-import { FRAME_HEADER_BYTES, MAX_LINE_BYTES } from './frame.ts'
+import { FRAME_HEADER_BYTES, MAX_LINE_BYTES, type FrameEncoder, type LineParts } from './frame.ts'
+import type { LineBatch } from './line-batch.ts'
+import { RecentLines, type RecentLimits } from './recent-lines.ts'
 import { quarantineSegment, recoverSpool, type Segment } from './recover.ts'
 import { SEGMENT_HEADER_BYTES } from './segment.ts'
 import { SegmentWriter, unavailable } from './segment-writer.ts'
 import { lockSpool } from './spool-lock.ts'
-import { readBatch, type SpoolBatch } from './spool-reader.ts'
+import { readBatch } from './spool-reader.ts'
 
-const CURSOR_DELAY_MS = 100
+/** What a crash takes with it of the cursor is sent again, and recognised. */
+const CURSOR_DELAY_MS = 1_000
+const NOTHING_RECENT: RecentLimits = { batches: 0, batchItems: 0, batchBytes: 0 }
 
 export type SpoolOptions = {
   dir: string
@@ -29,6 +33,8 @@ export type SpoolOptions = {
   /** Called after each sync with its duration. */
   onSynced?: (seconds: number) => void
   disk?: SpoolDisk
+  /** Batches of the lines appended last that are kept in memory for `read`. Default none: all are read from the disk. */
+  recent?: RecentLimits
 }
 
 /** What is to be sent next: a session, its last number, and whether lines of it are waiting. */
@@ -57,6 +63,7 @@ export class Spool {
   readonly #logger: Logger
   readonly #release: () => void
   readonly #writer: SegmentWriter
+  readonly #recent: RecentLines
   #segments: Segment[]
   #diskBytes: number
   #pendingEvents: number
@@ -94,11 +101,13 @@ export class Spool {
         onSynced: options.onSynced ?? (() => undefined),
         onOpened: (segment) => this.#onOpened(segment),
         onDropped: (segment) => this.#onDropped(segment),
+        onWritten: (segment, frames, firstSeq) => this.#onWritten(segment, frames, firstSeq),
       })
     } catch (error) {
       this.#release()
       throw error
     }
+    this.#recent = new RecentLines(options.recent ?? NOTHING_RECENT)
     this.#dir = dir
     this.#session = options.session
     this.#maxBytes = maxBytes
@@ -136,18 +145,21 @@ export class Spool {
   }
 
   /**
-   * Appends one line (UTF-8, 1 byte to 1 MiB, no line feed) as number `lastSeq + 1`. On return it is in the page cache: it
-   * survives the death of the process. Throws SPOOL_UNAVAILABLE (full, disk failure, closed) or AUDIT_EVENT_INVALID; then nothing
-   * of the line is kept and the number is free.
+   * Appends one line (UTF-8, 1 byte to 1 MiB, no line feed; it may come in parts) as number `lastSeq + 1`. On return it is in the
+   * page cache: it survives the death of the process. Throws SPOOL_UNAVAILABLE (full, disk failure, closed) or AUDIT_EVENT_INVALID;
+   * then nothing of the line is kept and the number is free.
    */
-  append(line: string | Uint8Array): void {
+  append(...line: LineParts): void {
     if (this.#closed) throw unavailable('The audit spool is closed.')
-    const length = this.#writer.append(line, this.#maxBytes - this.#diskBytes)
-    if (length === -1) this.#refuse()
-    this.#diskBytes += length
-    this.#pendingEvents += 1
-    this.#pendingBytes += length - FRAME_HEADER_BYTES
-    if (this.#wake !== undefined) this.interrupt()
+    if (!this.#writer.append(line, this.#maxBytes - this.#diskBytes)) this.#refuse()
+  }
+
+  /**
+   * Runs `work` and writes what it appends together when it returns: then it is in the page cache, and not before. Throws
+   * SPOOL_UNAVAILABLE where that fails: then no line of the group may be relied on (some may have been kept), and numbers may be free.
+   */
+  group(work: () => void): void {
+    this.#writer.group(work)
   }
 
   /** Resolves when all appended so far survives a power failure; rejects with SPOOL_UNAVAILABLE where it may not. */
@@ -167,10 +179,14 @@ export class Spool {
   }
 
   /** The next lines of the session at the head, in order, without moving on; may be empty where only damage was skipped. */
-  async read(maxItems: number, maxBytes: number): Promise<SpoolBatch | null> {
+  async read(maxItems: number, maxBytes: number): Promise<LineBatch | null> {
     const segment = this.#front()
     if (segment === null) return null
-    const batch = await readBatch(segment, this.#cursor.offset, { maxItems, maxBytes })
+    const from = Math.max(this.#cursor.offset, SEGMENT_HEADER_BYTES)
+    const recent = this.#recent.take(segment.id, from, maxItems, maxBytes)
+    if (recent !== null) return recent
+    const end = Math.min(segment.end, this.#recent.startBehind(segment.id, from))
+    const batch = await readBatch({ id: segment.id, path: segment.path, end }, from, { maxItems, maxBytes })
     if (batch.skippedBytes > 0) {
       segment.corrupt = true
       this.#logger.error(
@@ -181,13 +197,19 @@ export class Spool {
     return batch
   }
 
-  /** Marks everything before the end of `batch` as done with. `checkpoint`: the head that the ledger last signed. */
-  acknowledge(batch: SpoolBatch, checkpoint: Cursor['checkpoint']): void {
-    this.#cursor = { version: 1, segment: batch.segment, offset: batch.end, checkpoint }
-    this.#pendingEvents = Math.max(0, this.#pendingEvents - batch.items.length)
-    const bytes = batch.items.reduce((sum, { line }) => sum + line.length, 0)
+  /**
+   * Marks the first `count` lines of `batch` as done with (all of them: what was passed over behind them, too), and takes the batch
+   * back if `reusable`: nobody looks at it any more. `checkpoint`: the head that the ledger last signed.
+   */
+  acknowledge(batch: LineBatch, checkpoint: Cursor['checkpoint'], count = batch.count, reusable = false): void {
+    const offset = count === batch.count ? batch.end : count === 0 ? batch.start : batch.offset(count - 1)
+    this.#cursor = { version: 1, segment: batch.segment, offset, checkpoint }
+    this.#pendingEvents = Math.max(0, this.#pendingEvents - count)
+    const bytes = batch.lengthOf(count) - count
     this.#pendingBytes = this.#pendingEvents === 0 ? 0 : Math.max(0, this.#pendingBytes - bytes)
-    this.#cursorTimer ??= setTimeout(() => void this.saveCursor(), CURSOR_DELAY_MS).unref()
+    if (reusable) this.#recent.release(batch)
+    // On a full disk this is what makes space.
+    this.#cursorTimer ??= setTimeout(() => void this.saveCursor(), this.writable ? CURSOR_DELAY_MS : 0).unref()
   }
 
   /** Gives up the segment at the head after reading it failed for good: it is quarantined, its lines show as a gap. */
@@ -296,6 +318,21 @@ export class Spool {
       this.#full = false
       this.#logger.info('the audit spool has space again')
     }
+  }
+
+  #onWritten(segment: Segment, frames: FrameEncoder, firstSeq: number): void {
+    const { buffer, length, ends } = frames
+    const base = segment.end - length
+    let start = 0
+    for (let index = 0; index < ends.length; index += 1) {
+      const end = ends[index] as number
+      this.#recent.add(segment.id, base + start, base + end, firstSeq + index, buffer, start + FRAME_HEADER_BYTES, end)
+      start = end
+    }
+    this.#diskBytes += length
+    this.#pendingEvents += ends.length
+    this.#pendingBytes += length - ends.length * FRAME_HEADER_BYTES
+    if (this.#wake !== undefined) this.interrupt()
   }
 
   #onOpened(segment: Segment): void {

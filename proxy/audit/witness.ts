@@ -1,5 +1,4 @@
 import type { Logger } from 'pino'
-import type { IngestAck } from '#core/audit/wire.ts'
 import type { KeptFile } from './kept-file.ts'
 import type { Checkpoint } from './ledger-client.ts'
 
@@ -35,7 +34,8 @@ export type WitnessOptions = {
 export class Witness {
   readonly #options: WitnessOptions
   #checkpoint: Checkpoint | null
-  #signed: IngestAck | null = null
+  /** The answer that it came with, as received. */
+  #signed: Buffer | null = null
   #consistent = true
 
   constructor(options: WitnessOptions) {
@@ -52,8 +52,8 @@ export class Witness {
     return this.#consistent
   }
 
-  /** `signed`: the verified acknowledgement that carries the head; null where it came unsigned, which only can raise the alarm. */
-  async compare(next: Checkpoint, signed: IngestAck | null): Promise<void> {
+  /** `signed`: the verified answer that carries the head, as received; null where it came unsigned, which only can raise the alarm. */
+  async compare(next: Checkpoint, signed: Buffer | null): Promise<void> {
     const found = compareCheckpoints(this.#checkpoint, next)
     const before = this.#signed
     if (signed !== null) {
@@ -63,7 +63,7 @@ export class Witness {
     if (found !== null) await this.#alarm(found, before, signed)
   }
 
-  async #alarm(found: Inconsistency, signedBefore: IngestAck | null, signedAfter: IngestAck | null): Promise<void> {
+  async #alarm(found: Inconsistency, signedBefore: Buffer | null, signedAfter: Buffer | null): Promise<void> {
     const { evidence, logger, onInconsistent } = this.#options
     this.#consistent = false
     onInconsistent()
@@ -78,11 +78,17 @@ export class Witness {
       'the ledger contradicts what it signed before: its chain was set back or forked',
     )
     try {
-      const kept = await evidence.append([{ ...found, signed_before: signedBefore, signed_after: signedAfter }])
+      const kept = await evidence.append([
+        { ...found, signed_before: answerOf(signedBefore), signed_after: answerOf(signedAfter) },
+      ])
       if (!kept)
         logger.error({ path: evidence.path }, 'the file of contradictions is full: this one is only in the log')
     } catch (error) {
       logger.error({ err: error }, 'the evidence of a contradiction could not be kept')
     }
   }
+}
+
+function answerOf(bytes: Buffer | null): unknown {
+  return bytes === null ? null : JSON.parse(bytes.toString('utf8'))
 }

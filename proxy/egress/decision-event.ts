@@ -1,5 +1,6 @@
 import type { AuditEvent } from '#core/audit/event.ts'
 import type { Judgement } from '#core/policy/join.ts'
+import { formatTime } from '#core/time/timestamp.ts'
 import type { ExchangeContext } from '../exchange/context.ts'
 
 export type DecisionOutcome = {
@@ -41,13 +42,13 @@ export function decisionEvent(context: ExchangeContext, made: DecisionOutcome): 
     latency_ms: Math.max(0, Math.round(made.latencyMs * 1000) / 1000),
     outcome: made.outcome,
     request_id: context.requestId,
-    resource: printable(context.path),
+    resource: resourceOf(context.path),
     resource_type: 'http.response',
     source: 'signet-proxy',
     stage: 'publish',
     stamp_hash: made.stampHash,
     tenant: context.tenant,
-    timestamp_utc: new Date(made.nowMs).toISOString(),
+    timestamp_utc: formatTime(made.nowMs),
     trace_id: context.traceId,
   }
 }
@@ -75,8 +76,11 @@ function circumstances(context: ExchangeContext, made: DecisionOutcome): Record<
   return out
 }
 
-/** Paths are Latin-1 from the wire; anything outside visible ASCII is percent-encoded, so that no log or console is tricked. */
-function printable(path: string): string {
+/**
+ * The path as events name it: Latin-1 from the wire; anything outside visible ASCII is percent-encoded, so that no log or console is
+ * tricked.
+ */
+export function resourceOf(path: string): string {
   const text = /^[\x21-\x7e]*$/.test(path)
     ? path
     : path.replace(/[^\x21-\x7e]/g, (char) => `%${char.charCodeAt(0).toString(16).toUpperCase().padStart(2, '0')}`)

@@ -46,6 +46,7 @@ export function gatherInput(
       method: context.method,
       path: context.path,
       path_template: route?.template ?? null,
+      matched_templates: policy.matchedTemplates(context.path),
       headers: selected(context.headers, SELECTED_REQUEST_HEADERS),
       caller: { subject: context.caller.subject, roles: [...context.caller.roles], region: context.caller.region },
     },
@@ -62,7 +63,12 @@ export function gatherInput(
       source_assets: [...lineage.sourceAssets],
       transformations: [...lineage.transformations],
     },
-    workload: { producer_id: workload.producerId, namespace: workload.namespace, region: workload.region },
+    workload: {
+      producer_id: workload.producerId,
+      namespace: workload.namespace,
+      region: workload.region,
+      labels: policy.labels,
+    },
     approvals:
       route === null || route.ambiguous
         ? []

@@ -2,33 +2,43 @@ import { SignetError } from '#core/error/signet-error.ts'
 import type { Judgement } from '#core/policy/join.ts'
 import { formatStampHeader } from '#core/stamp/header.ts'
 import type { Canonicalization, StampClaims } from '#core/stamp/schema.ts'
-import { signStamp, type SignedStamp } from '#core/stamp/sign.ts'
+import { signStamp } from '#core/stamp/sign.ts'
+import type { StampBytes } from '#core/stamp/template.ts'
+import { formatTime } from '#core/time/timestamp.ts'
 import type { ExchangeContext } from '../exchange/context.ts'
+import { NO_LINEAGE } from '../lineage.ts'
 import type { StampKeys } from '../keys.ts'
 import type { ProxyMetrics } from '../metrics.ts'
 import type { StampStore } from '../stamps/store.ts'
+import type { Series } from '../tally.ts'
 import type { Answer } from './gather.ts'
 import type { Inspection } from './inspect.ts'
 import type { DecisionRecorder } from './recorder.ts'
+import { AnswerTemplates } from './templates.ts'
 
-/** Digest and length of what is stamped, in the form that `canonicalization` names. */
-export type Payload = { readonly digest: Buffer; readonly length: number; readonly canonicalization: Canonicalization }
+/** SHA-256 (64 lowercase hex digits) and length of what is stamped, in the form that `canonicalization` names. */
+export type Payload = { readonly hex: string; readonly length: number; readonly canonicalization: Canonicalization }
 
-/** Issues stamps: claims from the judgement and the lineage, signature, audit event, store. In that order: a stamp that is not audited does not exist. */
+/**
+ * Issues stamps: claims from the judgement and the lineage, signature, audit event. A stamp that is not audited does not exist: it is
+ * published, and counted, when its event is written.
+ */
 export class StampIssuer {
   readonly #keys: StampKeys
   readonly #recorder: DecisionRecorder
   readonly #store: StampStore
-  readonly #metrics: ProxyMetrics
+  readonly #issued: Series
   readonly #newDecisionId: () => string
   readonly #publicBaseUrl: string
   readonly #headerMaxBytes: number
+  readonly #templates = new AnswerTemplates()
 
   constructor(deps: {
     keys: StampKeys
     recorder: DecisionRecorder
     store: StampStore
-    metrics: ProxyMetrics
+    metrics: Pick<ProxyMetrics, 'stampsIssued'>
+    tenant: string
     newDecisionId: () => string
     publicBaseUrl: string | null
     headerMaxBytes: number
@@ -36,7 +46,7 @@ export class StampIssuer {
     this.#keys = deps.keys
     this.#recorder = deps.recorder
     this.#store = deps.store
-    this.#metrics = deps.metrics
+    this.#issued = deps.metrics.stampsIssued.series({ tenant: deps.tenant })
     this.#newDecisionId = deps.newDecisionId
     this.#publicBaseUrl = deps.publicBaseUrl ?? ''
     this.#headerMaxBytes = deps.headerMaxBytes
@@ -47,7 +57,7 @@ export class StampIssuer {
     this.#keys.active(nowMs)
   }
 
-  /** `size`: the payload's length as the event shows it. The decision id is in stamp and event; it is public, so it is not the event's own id. */
+  /** Signs a stamp and records it. The decision id is in stamp and event; it is public, so it is not the event's own id. */
   issue(
     context: ExchangeContext,
     answer: Answer,
@@ -55,42 +65,43 @@ export class StampIssuer {
     inspection: Inspection,
     payload: Payload,
     nowMs: number,
-  ): SignedStamp {
+  ): StampBytes {
     const decisionId = this.#newDecisionId()
-    const signed = sign({
-      claims: claimsOf(context, answer, judgement, inspection, decisionId, nowMs),
-      canonicalization: payload.canonicalization,
-      payloadDigest: payload.digest,
-      payloadLength: payload.length,
-      key: this.#keys.active(nowMs),
-    })
-    this.#recorder.record(
-      context,
-      answer,
-      judgement,
-      {
-        decisionId,
-        eventType: 'egress.completed',
-        action: 'stamp',
-        payloadLength: payload.length,
-        stampHash: signed.hash,
-      },
-      signed.jcs,
-    )
-    this.#store.add(context.requestId, {
-      jcs: signed.jcs,
-      hash: signed.hash,
-      channel: context.channel,
-      tenant: context.tenant,
-    })
-    this.#metrics.stampsIssued.inc({ tenant: context.tenant })
+    const { canonicalization, hex, length } = payload
+    const signing = { canonicalization, key: this.#keys.active(nowMs) }
+    const claims = (): StampClaims => claimsOf(context, answer, judgement, inspection, decisionId, nowMs)
+    const isPlain = answer.lineage === NO_LINEAGE && inspection.verified === null
+    const template = isPlain ? this.#templates.find(context, answer, judgement, signing, claims) : null
+    if (template === null) {
+      const payloadDigest = Buffer.from(hex, 'hex')
+      const { jcs, hash } = translated(() =>
+        signStamp({ ...signing, claims: claims(), payloadDigest, payloadLength: length }),
+      )
+      const signed = { bytes: Buffer.from(jcs), hash }
+      const made = { decisionId, eventType: 'egress.completed', action: 'stamp', payloadLength: length } as const
+      this.#recorder.record(context, answer, judgement, { ...made, stampHash: hash }, signed.bytes)
+      return signed
+    }
+    const timestamp = formatTime(nowMs)
+    const { requestId, traceId, targetDigest } = context
+    const values = { requestId, traceId, targetDigest, decisionId, timestamp, payloadHex: hex, payloadLength: length }
+    const signed = translated(() => template.stamp.sign(values))
+    const event = { decisionId, stampHash: signed.hash, payloadLength: length, timestamp }
+    this.#recorder.recordAlike(context, template.event, event, signed.bytes)
     return signed
   }
 
+  /** The event of this stamp is written: it can be looked up, and counts. */
+  publish(context: ExchangeContext, { bytes, hash }: StampBytes): void {
+    const { requestId, channel, tenant } = context
+    this.#store.add(requestId, { jcs: bytes, hash, channel, tenant })
+    this.#issued.inc()
+  }
+
   /** The `Compliance-Stamp` value: the hash alone where the body holds the stamp, or where the stamp is past the header budget. */
-  header(signed: SignedStamp, embedded: boolean): string {
+  header(signed: StampBytes, embedded: boolean): string {
     if (embedded) return formatStampHeader(signed.hash, null)
-    const whole = formatStampHeader(signed.hash, signed.jcs)
+    const whole = formatStampHeader(signed.hash, signed.bytes)
     return whole.length <= this.#headerMaxBytes ? whole : formatStampHeader(signed.hash, null)
   }
 
@@ -146,7 +157,7 @@ function claimsOf(
       target_digest: context.targetDigest,
       tenant: context.tenant,
     },
-    timestamp_utc: new Date(Math.max(nowMs, upstreamMs)).toISOString(),
+    timestamp_utc: formatTime(Math.max(nowMs, upstreamMs)),
   }
 }
 
@@ -157,9 +168,9 @@ function joined(a: readonly string[], b: readonly string[]): string[] {
 }
 
 /** What keeps a stamp from being made is no fault of the client: the answer, or our key. */
-function sign(toSign: Parameters<typeof signStamp>[0]): SignedStamp {
+function translated<Signed>(sign: () => Signed): Signed {
   try {
-    return signStamp(toSign)
+    return sign()
   } catch (cause) {
     if (!(cause instanceof SignetError)) throw cause
     if (cause.code === 'STAMP_KEY_INVALID') {

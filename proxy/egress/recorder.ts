@@ -3,6 +3,7 @@ import type { Judgement } from '#core/policy/join.ts'
 import type { AuditJournal } from '../audit/journal.ts'
 import type { ExchangeContext } from '../exchange/context.ts'
 import { decisionEvent, type DecisionOutcome } from './decision-event.ts'
+import type { EventTemplate, EventValues } from './event-template.ts'
 import type { Answer } from './gather.ts'
 
 export type Clock = { readonly nowMs: () => number; readonly monotonicMs: () => number }
@@ -12,14 +13,30 @@ export type Made = Pick<DecisionOutcome, 'eventType' | 'action' | 'payloadLength
 
 /** Writes decisions to the audit spool, in the order they are made and before the answer's first byte. Throws SPOOL_UNAVAILABLE. */
 export class DecisionRecorder {
-  readonly #journal: Pick<AuditJournal, 'append'>
+  readonly #journal: Pick<AuditJournal, 'append' | 'group'>
   readonly #newEventId: () => string
   readonly #clock: Clock
+  #waiting = false
 
-  constructor(journal: Pick<AuditJournal, 'append'>, newEventId: () => string, clock: Clock) {
+  constructor(journal: Pick<AuditJournal, 'append' | 'group'>, newEventId: () => string, clock: Clock) {
     this.#journal = journal
     this.#newEventId = newEventId
     this.#clock = clock
+  }
+
+  /** There may be events that are recorded and not written yet: nothing may leave. */
+  get waiting(): boolean {
+    return this.#waiting
+  }
+
+  /** Runs `work`; the events that it records are written together when it returns. Throws SPOOL_UNAVAILABLE where they are not. */
+  group(work: () => void): void {
+    this.#waiting = true
+    try {
+      this.#journal.group(work)
+    } finally {
+      this.#waiting = false
+    }
   }
 
   record(
@@ -27,7 +44,7 @@ export class DecisionRecorder {
     answer: Answer | null,
     judgement: Judgement | null,
     made: Made,
-    stampJcs: string | null = null,
+    stampJcs: Buffer | null = null,
   ): void {
     if (!context.policy.auditEnabled) return
     const event = decisionEvent(context, {
@@ -46,5 +63,17 @@ export class DecisionRecorder {
       ...made,
     })
     this.#journal.append(canonicalize(event), stampJcs)
+  }
+
+  /** The same for a stamped answer of a kind that was seen before. */
+  recordAlike(
+    context: ExchangeContext,
+    template: EventTemplate,
+    values: Omit<EventValues, 'eventId' | 'latencyMs'>,
+    stampJcs: Buffer,
+  ): void {
+    if (!context.policy.auditEnabled) return
+    const latencyMs = this.#clock.monotonicMs() - context.startedAt
+    this.#journal.append(template.textOf(context, { ...values, eventId: this.#newEventId(), latencyMs }), stampJcs)
   }
 }

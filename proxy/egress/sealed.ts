@@ -1,16 +1,48 @@
 import type { ServerResponse } from 'node:http'
+import type { StampBytes } from '#core/stamp/template.ts'
+import type { ExchangeContext } from '../exchange/context.ts'
 
-/** Makes a `Sealed`; handed to `validator.ts` alone, by `claimSeal`. */
-export type Seal = (answer: {
-  status: number
+/** What of an answer leaves. */
+type Leaving = {
+  readonly status: number
   /** Flattened pairs. */
-  headers: string[]
+  readonly headers: readonly string[]
   /** The whole body; null where the answer has none or streams it. */
-  body: Buffer | null
-  streamed: boolean
-}) => Sealed
+  readonly body: Buffer | null
+}
 
-let makeSealed: Seal
+/** What is known of a decided answer besides: null outside of an exchange. */
+export type Decision = {
+  readonly context: ExchangeContext
+  /** The stamp that is issued with it, once its event is written. */
+  readonly issued: StampBytes | null
+  /** Under shadow: it leaves whether its event is written or not. */
+  readonly observed: boolean
+}
+
+/** Makes a `Decided` and the `Sealed` that comes of it; handed to `validator.ts` alone, by `claimSeal`. */
+export type Seal = {
+  readonly decide: (leaving: Leaving, decision: Decision | null) => Decided
+  readonly seal: (decided: Decided) => Sealed
+}
+
+let makeDecided: Seal['decide']
+let makeSealed: Seal['seal']
+
+/** An answer that is decided on. It may leave when its event is written: `EgressValidator.seal` makes a `Sealed` of it then. */
+export class Decided {
+  readonly leaving: Leaving
+  readonly decision: Decision | null
+
+  private constructor(leaving: Leaving, decision: Decision | null) {
+    this.leaving = leaving
+    this.decision = decision
+  }
+
+  static {
+    makeDecided = (leaving, decision) => new Decided(leaving, decision)
+  }
+}
 
 /**
  * An answer that may leave. There is no other way to the client: `writeSealed` and `openSealed` take nothing else, and only the
@@ -20,17 +52,15 @@ export class Sealed {
   readonly status: number
   readonly headers: readonly string[]
   readonly body: Buffer | null
-  readonly streamed: boolean
 
-  private constructor(status: number, headers: readonly string[], body: Buffer | null, streamed: boolean) {
+  private constructor({ status, headers, body }: Leaving) {
     this.status = status
     this.headers = headers
     this.body = body
-    this.streamed = streamed
   }
 
   static {
-    makeSealed = ({ status, headers, body, streamed }) => new Sealed(status, headers, body, streamed)
+    makeSealed = (decided) => new Sealed(decided.leaving)
   }
 }
 
@@ -40,7 +70,7 @@ let claimed = false
 export function claimSeal(): Seal {
   if (claimed) throw new Error('the seal is taken: only the egress validator may make answers')
   claimed = true
-  return makeSealed
+  return { decide: makeDecided, seal: makeSealed }
 }
 
 /** Sends a whole answer. `held`: all of it is sent at once, but the exchange ends when this resolves. */

@@ -1,5 +1,5 @@
 import type { Logger } from 'pino'
-import { formatDigest, sha256 } from '#core/crypto/digest.ts'
+import { sha256Hex } from '#core/crypto/digest.ts'
 import { SignetError } from '#core/error/signet-error.ts'
 import type { Judgement } from '#core/policy/join.ts'
 import { jcsPayload } from '#core/stamp/payload.ts'
@@ -18,9 +18,9 @@ import { withHeaderFacts, type Inspection } from './inspect.ts'
 import type { Payload, StampIssuer } from './issuer.ts'
 import type { Clock, DecisionRecorder } from './recorder.ts'
 import { refusalDocument, type Refusal } from './refusal.ts'
-import { claimSeal, type Sealed } from './sealed.ts'
+import { claimSeal, type Decided, type Sealed } from './sealed.ts'
 
-const seal = claimSeal()
+const { decide, seal } = claimSeal()
 
 export type ValidatorDeps = {
   readonly recorder: DecisionRecorder
@@ -34,13 +34,15 @@ export type ValidatorDeps = {
 }
 
 /** Leave to pass a body on as it comes; its stamp follows when it has passed. */
-export type StreamPermit = { readonly sealed: Sealed; readonly judgement: Judgement; readonly trailer: boolean }
+export type StreamPermit = { readonly decided: Decided; readonly judgement: Judgement; readonly trailer: boolean }
 
-type Sized = { readonly digest: Buffer; readonly length: number }
+/** SHA-256 (64 lowercase hex digits) and length of a content. */
+export type Sized = { readonly hex: string; readonly length: number }
 
 /**
- * The egress validator: nothing leaves without it. It judges an answer, has its event written, and only then makes the `Sealed`
- * that can be sent. What it throws must become a refusal; the exchange sees to that.
+ * The egress validator: nothing leaves without it. It judges an answer and has its event recorded (`decide…`), and when that is
+ * written makes the `Sealed` that can be sent (`seal`). Events of one turn are written together (`DecisionRecorder.group`); outside of
+ * a group they are written at once. What it throws must become a refusal; the exchange sees to that.
  */
 export class EgressValidator {
   readonly #deps: ValidatorDeps
@@ -49,44 +51,74 @@ export class EgressValidator {
     this.#deps = deps
   }
 
+  /**
+   * Makes an answer ready to leave whose event is written, and publishes its stamp. Throws INTERNAL where its event may still wait to be
+   * written.
+   */
+  seal(decided: Decided): Sealed {
+    if (this.#deps.recorder.waiting)
+      throw new SignetError('INTERNAL', 'an answer cannot leave before its event is written')
+    const { decision } = decided
+    if (decision !== null && decision.issued !== null) this.#deps.issuer.publish(decision.context, decision.issued)
+    return seal(decided)
+  }
+
+  /** What leaves instead where the event of a decided answer could not be written: a refusal, or under shadow the answer itself. */
+  sealUnwritten(
+    decided: Decided,
+    error: unknown,
+    upstreamStatus: number | null,
+    requestEffect: Refusal['requestEffect'],
+  ): Sealed {
+    const { decision } = decided
+    if (decision === null) return this.seal(decided)
+    if (decision.observed) {
+      this.#unaudited(decision.context, error)
+      return this.seal(decided)
+    }
+    return this.seal(this.decideFailure(decision.context, error, upstreamStatus, requestEffect))
+  }
+
   /** A whole answer under `enforce`: stamped, or the refusal that takes its place. `hasContent`: false for HEAD, 204 and 304. */
-  sealWhole(context: ExchangeContext, answer: Answer, inspection: Inspection, hasContent: boolean): Sealed {
+  decideWhole(context: ExchangeContext, answer: Answer, inspection: Inspection, hasContent: boolean): Decided {
     const { issuer, metrics, clock } = this.#deps
     const startedAt = clock.monotonicMs()
     const nowMs = clock.nowMs()
-    const digest = sha256(inspection.payload)
-    const judgement = this.#judge(context, answer, inspection, inspection.payload.length, digest, nowMs)
+    const hex = sha256Hex(inspection.payload)
+    const judgement = this.#judge(context, answer, inspection, inspection.payload.length, hex, nowMs)
     if (judgement.violations.length > 0) return this.#refuseByPolicy(context, answer, judgement)
     if (answer.status === 304 || !context.policy.stampsEnabled)
-      return this.#sealUnstamped(context, answer, judgement, inspection, hasContent)
+      return this.#decideUnstamped(context, answer, judgement, inspection, hasContent)
 
     requireStripped(inspection)
     const { object } = inspection
     const payload: Payload =
       judgement.canonicalization === 'jcs' && object !== null
-        ? { ...jcsPayload(inspection.payload), canonicalization: 'jcs' }
-        : { digest, length: inspection.payload.length, canonicalization: 'bytes' }
-    const signed = issuer.issue(context, answer, judgement, inspection, payload, nowMs)
+        ? jcsPayloadOf(inspection.payload)
+        : { hex, length: inspection.payload.length, canonicalization: 'bytes' }
+    const issued = issuer.issue(context, answer, judgement, inspection, payload, nowMs)
     const embeds = object !== null && hasContent && !forbidsTransform(answer.headers['cache-control'])
     const body = embeds
-      ? embedStamp(inspection.payload, object.closeBrace, object.isEmpty, signed.jcs)
+      ? embedStamp(inspection.payload, object.closeBrace, object.isEmpty, issued.bytes)
       : inspection.payload
-    const sealed = this.#sealBody(context, answer, hasContent ? body : null, {
-      stampHeader: issuer.header(signed, embeds),
-      link: issuer.link(signed.hash),
+    const headers = this.#wholeHeaders(context, answer, hasContent ? body : null, {
+      stampHeader: issuer.header(issued, embeds),
+      link: issuer.link(issued.hash),
     })
-    metrics.decisionSeconds.observe((clock.monotonicMs() - startedAt) / 1000)
-    return sealed
+    metrics.decisionSeconds.note((clock.monotonicMs() - startedAt) / 1000)
+    const leaving = { status: answer.status, headers, body: hasContent ? body : null }
+    return decide(leaving, { context, issued, observed: false })
   }
 
   /** `NAME.stamp.json`: the stamp of what NAME answers, alone; NAME's bytes do not leave. */
-  sealSidecar(context: ExchangeContext, answer: Answer, inspection: Inspection, sized: Sized): Sealed {
+  decideSidecar(context: ExchangeContext, answer: Answer, inspection: Inspection, sized: Sized): Decided {
     const { issuer, clock } = this.#deps
     const nowMs = clock.nowMs()
-    const judgement = this.#judge(context, answer, inspection, sized.length, sized.digest, nowMs)
+    const judgement = this.#judge(context, answer, inspection, sized.length, sized.hex, nowMs)
     if (judgement.violations.length > 0) return this.#refuseByPolicy(context, answer, judgement)
     requireStripped(inspection)
-    const signed = issuer.issue(context, answer, judgement, inspection, { ...sized, canonicalization: 'bytes' }, nowMs)
+    const payload = { ...sized, canonicalization: 'bytes' } as const
+    const issued = issuer.issue(context, answer, judgement, inspection, payload, nowMs)
     // The stamp of one moment, decided for one caller.
     const headers = [
       'content-type',
@@ -96,9 +128,11 @@ export class EgressValidator {
       'vary',
       'Authorization',
       'link',
-      issuer.link(signed.hash),
+      issuer.link(issued.hash),
+      'content-length',
+      String(issued.bytes.length),
     ]
-    return this.sealOwn(200, headers, Buffer.from(signed.jcs))
+    return decide({ status: 200, headers, body: issued.bytes }, { context, issued, observed: false })
   }
 
   /**
@@ -110,7 +144,7 @@ export class EgressValidator {
     answer: Answer,
     inspection: Inspection,
     size: number | null,
-  ): StreamPermit | Sealed {
+  ): StreamPermit | Decided {
     const { issuer, recorder, clock } = this.#deps
     const nowMs = clock.nowMs()
     const judgement = this.#judge(context, answer, inspection, size, null, nowMs)
@@ -128,7 +162,8 @@ export class EgressValidator {
       link: stampsEnabled ? issuer.requestLink(context.requestId) : null,
     })
     if (trailer) headers.push('trailer', 'Compliance-Stamp')
-    return { sealed: seal({ status: answer.status, headers, body: null, streamed: true }), judgement, trailer }
+    const leaving = { status: answer.status, headers, body: null }
+    return { decided: decide(leaving, { context, issued: null, observed: false }), judgement, trailer }
   }
 
   /** Stamps a stream that has passed; gives the trailer's value, null where stamps are switched off. Throws what keeps it from being audited: the exchange aborts. */
@@ -149,15 +184,10 @@ export class EgressValidator {
       })
       return null
     }
-    const signed = issuer.issue(
-      context,
-      answer,
-      judgement,
-      inspection,
-      { ...sized, canonicalization: 'bytes' },
-      clock.nowMs(),
-    )
-    return issuer.header(signed, false)
+    const payload = { ...sized, canonicalization: 'bytes' } as const
+    const issued = issuer.issue(context, answer, judgement, inspection, payload, clock.nowMs())
+    issuer.publish(context, issued)
+    return issuer.header(issued, false)
   }
 
   /** A stream that broke off after its head had left: audited, never stamped. `passed`: bytes that are gone. */
@@ -187,8 +217,8 @@ export class EgressValidator {
   /** Under `shadow`: judged, counted and audited; the answer itself passes as it came. */
   observe(context: ExchangeContext, answer: Answer, inspection: Inspection, size: number | null): void {
     const { recorder, metrics, clock } = this.#deps
-    const digest = size === null ? null : sha256(inspection.payload)
-    const judgement = this.#judge(context, answer, inspection, size, digest, clock.nowMs())
+    const hex = size === null ? null : sha256Hex(inspection.payload)
+    const judgement = this.#judge(context, answer, inspection, size, hex, clock.nowMs())
     for (const { rule } of judgement.violations) metrics.shadowViolations.inc({ tenant: context.tenant, rule })
     const outcome = judgement.violations.length > 0 ? 'denied' : 'allowed'
     try {
@@ -199,31 +229,31 @@ export class EgressValidator {
         payloadLength: size,
       })
     } catch (error) {
-      // Shadow changes nothing, not even this; that the trail has a hole is said loudly.
-      metrics.shadowUnaudited.inc({ tenant: context.tenant })
-      this.#deps.log.error({ error, request_id: context.requestId }, 'an answer under shadow could not be audited')
+      this.#unaudited(context, error)
     }
   }
 
+  /** Shadow changes nothing, not even where this fails; that the trail has a hole is said loudly. */
+  #unaudited(context: ExchangeContext, error: unknown): void {
+    this.#deps.metrics.shadowUnaudited.inc({ tenant: context.tenant })
+    this.#deps.log.error({ error, request_id: context.requestId }, 'an answer under shadow could not be audited')
+  }
+
   /** Under `off` and `shadow`: what the upstream said, unchanged. Null body: it is passed on as it comes. */
-  sealTransparent(context: ExchangeContext, answer: Answer, body: Buffer | null): Sealed {
+  decideTransparent(context: ExchangeContext, answer: Answer, body: Buffer | null): Decided {
     if (context.mode === 'enforce')
       throw new SignetError('INTERNAL', 'an answer under enforce cannot pass transparently')
-    return seal({
-      status: answer.status,
-      headers: transparentResponseHeaders(answer.headers),
-      body,
-      streamed: body === null,
-    })
+    const headers = transparentResponseHeaders(answer.headers)
+    return decide({ status: answer.status, headers, body }, { context, issued: null, observed: true })
   }
 
   /** Anything that keeps an answer from being given: upstream trouble, overload, a fault of our own. */
-  refuseByError(
+  decideFailure(
     context: ExchangeContext,
     cause: unknown,
     upstreamStatus: number | null,
     requestEffect: Refusal['requestEffect'],
-  ): Sealed {
+  ): Decided {
     const error =
       cause instanceof SignetError
         ? cause
@@ -242,7 +272,7 @@ export class EgressValidator {
 
   /** Signet's own small answers (a stored stamp); they hold no upstream byte. */
   sealOwn(status: number, headers: string[], body: Buffer): Sealed {
-    return seal({ status, headers: [...headers, 'content-length', String(body.length)], body, streamed: false })
+    return seal(decide({ status, headers: [...headers, 'content-length', String(body.length)], body }, null))
   }
 
   /** A refusal outside of an exchange (a reserved or malformed target): no answer was decided on, so there is nothing to audit. */
@@ -252,10 +282,10 @@ export class EgressValidator {
       { error, violations: [], upstreamStatus: null, requestEffect: 'none', retryAfterSeconds },
       identity,
     )
-    return seal({ status: error.status, headers, body: identity.method === 'HEAD' ? null : body, streamed: false })
+    return seal(decide({ status: error.status, headers, body: identity.method === 'HEAD' ? null : body }, null))
   }
 
-  #refuseByPolicy(context: ExchangeContext, answer: Answer, judgement: Judgement): Sealed {
+  #refuseByPolicy(context: ExchangeContext, answer: Answer, judgement: Judgement): Decided {
     const { metrics } = this.#deps
     const { tenant } = context
     const rules = [...new Set(judgement.violations.map(({ rule }) => rule))]
@@ -271,7 +301,7 @@ export class EgressValidator {
     return this.#refuse(context, answer, refusal, judgement)
   }
 
-  #refuse(context: ExchangeContext, answer: Answer | null, refusal: Refusal, judgement: Judgement | null): Sealed {
+  #refuse(context: ExchangeContext, answer: Answer | null, refusal: Refusal, judgement: Judgement | null): Decided {
     const { recorder, metrics, log } = this.#deps
     let answered = refusal
     try {
@@ -293,22 +323,18 @@ export class EgressValidator {
         answered = { ...refusal, error, violations: [], retryAfterSeconds: RETRY_AFTER_SECONDS }
     }
     const { headers, body } = refusalDocument(answered, { ...context, accept: context.headers.accept })
-    return seal({
-      status: answered.error.status,
-      headers,
-      body: context.method === 'HEAD' ? null : body,
-      streamed: false,
-    })
+    const leaving = { status: answered.error.status, headers, body: context.method === 'HEAD' ? null : body }
+    return decide(leaving, { context, issued: null, observed: false })
   }
 
   /** A 304, or the flag `compliance.stamps.v1` is off: decided and audited, sent without a stamp. */
-  #sealUnstamped(
+  #decideUnstamped(
     context: ExchangeContext,
     answer: Answer,
     judgement: Judgement,
     inspection: Inspection,
     hasContent: boolean,
-  ): Sealed {
+  ): Decided {
     const { recorder, metrics } = this.#deps
     if (answer.status !== 304) metrics.stampsMissing.inc({ tenant: context.tenant, reason: 'flag' })
     recorder.record(context, answer, judgement, {
@@ -316,18 +342,20 @@ export class EgressValidator {
       action: 'pass',
       payloadLength: inspection.payload.length,
     })
-    return this.#sealBody(context, answer, hasContent ? inspection.payload : null, { stampHeader: null, link: null })
+    const body = hasContent ? inspection.payload : null
+    const headers = this.#wholeHeaders(context, answer, body, { stampHeader: null, link: null })
+    return decide({ status: answer.status, headers, body }, { context, issued: null, observed: false })
   }
 
-  #sealBody(
+  #wholeHeaders(
     context: ExchangeContext,
     answer: Answer,
     body: Buffer | null,
     stamp: Pick<ResponseRewrite, 'stampHeader' | 'link'>,
-  ): Sealed {
+  ): string[] {
     const headers = this.#headers(context, answer, { reframed: true, ...stamp })
     if (body !== null) headers.push('content-length', String(body.length))
-    return seal({ status: answer.status, headers, body, streamed: false })
+    return headers
   }
 
   #headers(
@@ -349,7 +377,7 @@ export class EgressValidator {
     answer: Answer,
     inspection: Inspection,
     size: number | null,
-    digest: Buffer | null,
+    hex: string | null,
     nowMs: number,
   ): Judgement {
     const { metrics, workload } = this.#deps
@@ -358,7 +386,7 @@ export class EgressValidator {
       answer,
       withHeaderFacts(inspection, answer.headers, context.policy),
       size,
-      digest === null ? null : formatDigest(digest),
+      hex === null ? null : `sha256:${hex}`,
       workload,
       nowMs,
     )
@@ -371,6 +399,11 @@ export class EgressValidator {
 }
 
 const RETRY_AFTER_SECONDS = 5
+
+function jcsPayloadOf(content: Buffer): Payload {
+  const { digest, length } = jcsPayload(content)
+  return { hex: digest.toString('hex'), length, canonicalization: 'jcs' }
+}
 
 /** A forgery that no rule refuses is taken out; one that cannot be taken out does not pass. */
 function requireStripped(inspection: Inspection): void {

@@ -1,29 +1,23 @@
-import { createHash, type Hash } from 'node:crypto'
+import { createHash } from 'node:crypto'
 import type { IncomingHttpHeaders, IncomingMessage, ServerResponse } from 'node:http'
 import type { Dispatcher } from 'undici'
 import { SignetError } from '#core/error/signet-error.ts'
 import { isReadableType } from '#engine/detect/reading.ts'
-import { mediaTypeOf } from '#core/stamp/subject.ts'
 import type { Judgement } from '#core/policy/join.ts'
 import type { Answer } from '../egress/gather.ts'
-import {
-  decodeContent,
-  inspectBody,
-  inspectNothing,
-  inspectUnread,
-  type Inspection,
-  type StampCheck,
-} from '../egress/inspect.ts'
+import { decodeContent, inspectNothing, inspectUnread, type StampCheck } from '../egress/inspect.ts'
 import type { RequestEffect } from '../egress/refusal.ts'
-import { openSealed, writeSealed, type Sealed } from '../egress/sealed.ts'
+import { writeSealed, type Sealed } from '../egress/sealed.ts'
 import type { EgressValidator } from '../egress/validator.ts'
 import { incomingIfMatch, incomingIfNoneMatch } from '../http/etag.ts'
 import { singleFields, upstreamRequestHeaders } from '../http/headers.ts'
-import { charsetOf, isEndless } from '../http/media-type.ts'
+import { contentTypeOf, isEndless } from '../http/media-type.ts'
 import { declaredLineage } from '../lineage.ts'
 import type { ProxyMetrics } from '../metrics.ts'
 import type { Budget } from './budget.ts'
 import { isSafe, type ExchangeContext } from './context.ts'
+import { decideSidecar, hasContent, HeldAnswer, type AnswerOwner } from './held-answer.ts'
+import { Passage, type PassageOwner } from './passage.ts'
 import { detachedBody, requestArrived } from './request-body.ts'
 import type { Turn } from './turn.ts'
 import { upstreamFailure, worthRetrying } from './upstream-failure.ts'
@@ -47,28 +41,15 @@ export type ExchangeDeps = {
 /** `answer`: what the client asked for. `sidecar`: the stamp of NAME for `NAME.stamp.json`; `upstreamTarget` is NAME's. */
 export type ExchangeKind = { readonly kind: 'answer' } | { readonly kind: 'sidecar'; readonly upstreamTarget: string }
 
-/** `hash` is null where nothing is stamped. */
-type Passing = {
-  judgement: Judgement | null
-  inspection: Inspection
-  trailer: boolean
-  hash: Hash | null
-  length: number
-  /** Bytes that came while the head waits to be sent; null once it has left. */
-  waiting: Buffer[] | null
-  /** The upstream's answer ended while the head waits. */
-  ended: boolean
-}
-
 /**
  * One request and its answer: asks the upstream, holds the body up to the buffer, lets the validator judge, sends what it sealed.
  *
- *   buffering ──end──▶ validator.sealWhole ──▶ write
+ *   buffering ──end──▶ turn: validator.decideWhole, events written, validator.seal ──▶ write
  *       └──too large / endless──▶ validator.permitStream ──▶ pass chunk by chunk ──end──▶ completeStream
  *
  * An undici dispatch handler: the body is looked at as it flows, without a stream object in between.
  */
-export class Exchange implements Dispatcher.DispatchHandler {
+export class Exchange implements Dispatcher.DispatchHandler, AnswerOwner, PassageOwner {
   readonly #deps: ExchangeDeps
   readonly #context: ExchangeContext
   readonly #kind: ExchangeKind
@@ -81,11 +62,10 @@ export class Exchange implements Dispatcher.DispatchHandler {
   #chunks: Buffer[] = []
   #held = 0
   /** Set once the body is passed on, or only digested, instead of held. */
-  #passing: Passing | null = null
+  #passage: Passage | null = null
   /** Everything is decided: what leaves, or that nothing does. */
   #settled = false
   #retried = false
-  #paused = false
 
   constructor(
     deps: ExchangeDeps,
@@ -104,9 +84,25 @@ export class Exchange implements Dispatcher.DispatchHandler {
     // Fires when the answer is flushed, and when the client went away before: until then what is held for it counts.
     response.once('close', () => {
       if (!this.#settled) this.#clientGone()
-      this.#release()
+      this.release()
       this.#onDone()
     })
+  }
+
+  get controller(): Dispatcher.DispatchController | null {
+    return this.#controller
+  }
+
+  get context(): ExchangeContext {
+    return this.#context
+  }
+
+  get asSidecar(): boolean {
+    return this.#kind.kind === 'sidecar'
+  }
+
+  get settled(): boolean {
+    return this.#settled
   }
 
   start(): void {
@@ -159,9 +155,9 @@ export class Exchange implements Dispatcher.DispatchHandler {
     // Informational answers are dropped: they hold no decision (RFC 9110 §15.2).
     if (status < 200 || this.#settled) return
     this.#controller = controller
-    this.#guard(() => {
+    this.guard(() => {
       const headers = this.#context.mode === 'enforce' ? singleFields(received) : received
-      const mediaType = mediaTypeOf(headers['content-type'])
+      const { mediaType } = contentTypeOf(headers['content-type'])
       const answer: Answer = { status, mediaType, headers, lineage: declaredLineage(headers, this.#deps.nowMs()) }
       this.#answer = answer
       if (status > 599)
@@ -174,7 +170,7 @@ export class Exchange implements Dispatcher.DispatchHandler {
         return
       }
       const length = headers['content-length'] === undefined ? null : Number(headers['content-length'])
-      if (!this.#hasContent(answer)) return
+      if (!hasContent(this.#context, answer)) return
       // Where only its content tells whether it is read, a first part of it is held to tell by.
       const isTooLarge =
         length !== null && length > this.#deps.bufferBytes && isReadableType(mediaType) !== 'by-content'
@@ -184,9 +180,9 @@ export class Exchange implements Dispatcher.DispatchHandler {
 
   onResponseData(controller: Dispatcher.DispatchController, chunk: Buffer): void {
     if (this.#settled) return
-    this.#guard(() => {
-      if (this.#passing !== null) {
-        this.#pass(controller, chunk)
+    this.guard(() => {
+      if (this.#passage !== null) {
+        this.#passage.take(controller, chunk)
         return
       }
       this.#chunks.push(chunk)
@@ -195,28 +191,18 @@ export class Exchange implements Dispatcher.DispatchHandler {
         this.#held -= chunk.length
         throw new SignetError('OVERLOADED', OVERLOADED)
       }
-      if (this.#held > this.#deps.bufferBytes && this.#answer !== null) {
-        const chunks = this.#chunks
-        const stated = this.#answer.headers['content-length']
-        this.#openStream(this.#answer, stated === undefined ? null : Number(stated))
-        if (this.#settled) return
-        this.#chunks = []
-        for (const held of chunks) this.#pass(controller, held)
-        // Without strict audit they are on their way; else they wait in `waiting` and stay counted.
-        if (!this.#isWaiting) this.#release()
-      }
+      if (this.#held > this.#deps.bufferBytes && this.#answer !== null) this.#passHeld(controller, this.#answer)
     })
   }
 
   onResponseEnd(): void {
     if (this.#settled) return
     const answer = this.#answer
-    if (answer === null) {
-      this.#fail(new SignetError('UPSTREAM_INVALID', 'The service ended its answer before it began'), this.#effect())
-      return
-    }
-    if (this.#passing === null) this.#deps.turn.add(() => this.#guard(() => this.#finishWhole(answer)))
-    else this.#guard(() => this.#complete(answer, this.#passing as Passing))
+    const passage = this.#passage
+    if (answer === null)
+      this.#fail(new SignetError('UPSTREAM_INVALID', 'The service ended its answer before it began'), this.effect)
+    else if (passage === null) this.guard(() => this.#holdWhole(answer))
+    else this.guard(() => passage.end(() => this.#complete(answer, passage)))
   }
 
   onResponseError(_controller: Dispatcher.DispatchController, error: Error): void {
@@ -229,12 +215,7 @@ export class Exchange implements Dispatcher.DispatchHandler {
     }
     const failure = upstreamFailure(error)
     this.#deps.metrics.upstreamErrors.inc({ code: failure.code })
-    this.#fail(failure, this.#answer === null && failure.code === 'UPSTREAM_UNREACHABLE' ? 'none' : this.#effect())
-  }
-
-  /** The head waits for its event to be on disk. */
-  get #isWaiting(): boolean {
-    return this.#passing !== null && this.#passing.waiting !== null
+    this.#fail(failure, this.#answer === null && failure.code === 'UPSTREAM_UNREACHABLE' ? 'none' : this.effect)
   }
 
   get #hasBody(): boolean {
@@ -242,101 +223,55 @@ export class Exchange implements Dispatcher.DispatchHandler {
     return headers['content-length'] !== undefined || headers['transfer-encoding'] !== undefined
   }
 
-  #hasContent(answer: Answer): boolean {
-    return this.#context.method !== 'HEAD' && answer.status !== 204 && answer.status !== 304
-  }
-
-  #finishWhole(answer: Answer): void {
-    // The client may have gone since the answer was whole.
-    if (this.#settled) return
+  /** A whole answer: its Content-Encoding is removed, then it is decided on at the end of the turn. */
+  #holdWhole(answer: Answer): void {
+    const { budget, bufferBytes, turn } = this.#deps
     const raw = this.#chunks.length === 1 ? (this.#chunks[0] as Buffer) : Buffer.concat(this.#chunks, this.#held)
+    const hold = (content: Buffer | null): void => turn.add(new HeldAnswer(this, this.#deps, answer, raw, content))
     const encoding = answer.headers['content-encoding']
-    if (encoding === undefined || encoding === 'identity' || !this.#hasContent(answer)) {
-      this.#judgeWhole(answer, raw, raw)
+    if (encoding === undefined || encoding === 'identity' || !hasContent(this.#context, answer)) {
+      hold(raw)
       return
     }
     // What it may become counts before it is decoded: a small body can grow to the whole buffer.
-    if (!this.#deps.budget.take(this.#deps.bufferBytes)) throw new SignetError('OVERLOADED', OVERLOADED)
-    this.#held += this.#deps.bufferBytes
-    decodeContent(raw, encoding, this.#deps.bufferBytes).then(
-      (decoded) =>
-        this.#guard(() => {
+    if (!budget.take(bufferBytes)) throw new SignetError('OVERLOADED', OVERLOADED)
+    this.#held += bufferBytes
+    decodeContent(raw, encoding, bufferBytes).then(
+      (content) =>
+        this.guard(() => {
           // Whoever settled it meanwhile has given everything back.
           if (this.#settled) return
-          const unused = this.#deps.bufferBytes - decoded.length
-          this.#deps.budget.give(unused)
+          const unused = bufferBytes - content.length
+          budget.give(unused)
           this.#held -= unused
-          this.#judgeWhole(answer, raw, decoded)
+          hold(content)
         }),
       (error: unknown) => {
-        // Under shadow an answer that cannot be read still passes as it came; it is decided as unread.
-        if (this.#context.mode === 'shadow')
-          this.#guard(() =>
-            this.#sendShadow(answer, raw, inspectUnread(this.#context.policy, answer.mediaType, NO_BYTES), null),
-          )
-        else this.#fail(error, this.#effect())
+        if (this.#context.mode === 'shadow') hold(null)
+        else this.fail(error)
       },
     )
   }
 
-  #judgeWhole(answer: Answer, raw: Buffer, content: Buffer): void {
-    if (this.#settled) return
-    const { policy, mode } = this.#context
-    const { validator } = this.#deps
-    const hasContent = this.#hasContent(answer)
-    const inspection = hasContent
-      ? inspectBody(
-          content,
-          { mediaType: answer.mediaType, charset: charsetOf(answer.headers['content-type']) },
-          policy,
-          this.#deps.checkStamp,
-        )
-      : inspectNothing(policy)
-    if (mode === 'shadow') {
-      this.#sendShadow(answer, raw, inspection, inspection.payload.length)
-    } else if (this.#kind.kind === 'sidecar') {
-      const { payload } = inspection
-      this.#sidecar(answer, inspection, {
-        digest: createHash('sha256').update(payload).digest(),
-        length: payload.length,
-      })
-    } else {
-      this.#send(validator.sealWhole(this.#context, answer, inspection, hasContent))
-    }
+  /** Too much to hold: what is held passes, and what follows it. */
+  #passHeld(controller: Dispatcher.DispatchController, answer: Answer): void {
+    const chunks = this.#chunks
+    const stated = answer.headers['content-length']
+    this.#openStream(answer, stated === undefined ? null : Number(stated))
+    const passage = this.#passage
+    if (this.#settled || passage === null) return
+    this.#chunks = []
+    for (const held of chunks) passage.take(controller, held)
+    // Without strict audit they are on their way; else they wait in the passage and stay counted.
+    if (!passage.isWaiting) this.release()
   }
 
-  #sendShadow(answer: Answer, raw: Buffer, inspection: Inspection, size: number | null): void {
-    this.#deps.validator.observe(this.#context, answer, inspection, size)
-    this.#send(this.#deps.validator.sealTransparent(this.#context, answer, this.#hasContent(answer) ? raw : null))
-  }
-
-  #sidecar(answer: Answer, inspection: Inspection, sized: { digest: Buffer; length: number }): void {
-    if (answer.status !== 200) {
-      this.#fail(
-        new SignetError(
-          'STAMP_MISSING',
-          `There is no stamp here: the file it would belong to answered ${answer.status}`,
-        ),
-        'none',
-      )
-      return
-    }
-    this.#send(this.#deps.validator.sealSidecar(this.#context, answer, inspection, sized))
-  }
-
-  /** Under `off`: passes without being looked at. */
+  /** Under `off` and `shadow`: passes without being held. */
   #openTransparent(answer: Answer): void {
-    const sealed = this.#deps.validator.sealTransparent(this.#context, answer, null)
-    this.#passing = {
-      judgement: null,
-      inspection: inspectNothing(this.#context.policy),
-      trailer: false,
-      hash: null,
-      length: 0,
-      waiting: null,
-      ended: false,
-    }
-    openSealed(this.#response, sealed)
+    const { validator } = this.#deps
+    const passed = { judgement: null, inspection: inspectNothing(this.#context.policy), trailer: false }
+    this.#passage = new Passage(this, this.#response, null, passed)
+    this.#passage.open(validator.seal(validator.decideTransparent(this.#context, answer, null)), null)
   }
 
   #openStream(answer: Answer, length: number | null): void {
@@ -357,113 +292,44 @@ export class Exchange implements Dispatcher.DispatchHandler {
       )
     }
     if (this.#kind.kind === 'sidecar') {
-      this.#passing = {
-        judgement: null,
-        inspection,
-        trailer: false,
-        hash: createHash('sha256'),
-        length: 0,
-        waiting: null,
-        ended: false,
-      }
+      const passed = { judgement: null, inspection, trailer: false }
+      this.#passage = new Passage(this, null, createHash('sha256'), passed)
       return
     }
     const permit = validator.permitStream(this.#context, answer, inspection, length)
-    if (!('sealed' in permit)) {
-      this.#send(permit)
+    if (!('trailer' in permit)) {
+      this.send(validator.seal(permit))
       this.#controller?.abort(new Error('refused by policy'))
       return
     }
-    this.#passing = {
-      judgement: permit.judgement,
-      inspection,
-      trailer: permit.trailer,
-      hash: createHash('sha256'),
-      length: 0,
-      waiting: null,
-      ended: false,
-    }
-    this.#openWhenSynced(permit.sealed, this.#passing, answer)
+    const { judgement, trailer } = permit
+    this.#passage = new Passage(this, this.#response, createHash('sha256'), { judgement, inspection, trailer })
+    this.#passage.open(validator.seal(permit.decided), this.#deps.synced)
   }
 
-  /** Under strict audit the head waits until its event is on disk; what comes meanwhile is held, and the upstream paused. */
-  #openWhenSynced(sealed: Sealed, passing: Passing, answer: Answer): void {
-    const controller = this.#controller
-    if (this.#deps.synced === null || controller === null) {
-      openSealed(this.#response, sealed)
-      return
-    }
-    passing.waiting = []
-    controller.pause()
-    this.#deps.synced().then(
-      () =>
-        this.#guard(() => {
-          const held = passing.waiting ?? []
-          passing.waiting = null
-          if (this.#settled || this.#response.destroyed) return
-          openSealed(this.#response, sealed)
-          for (const chunk of held) this.#write(controller, chunk)
-          this.#release()
-          if (passing.ended) this.#complete(answer, passing)
-          else if (!this.#paused) controller.resume()
-        }),
-      (error: unknown) => this.#fail(error, this.#effect()),
-    )
-  }
-
-  #pass(controller: Dispatcher.DispatchController, chunk: Buffer): void {
-    const passing = this.#passing
-    if (passing === null) return
-    passing.hash?.update(chunk)
-    passing.length += chunk.length
-    if (this.#kind.kind === 'sidecar') return
-    if (passing.waiting === null) this.#write(controller, chunk)
-    else passing.waiting.push(chunk)
-  }
-
-  #write(controller: Dispatcher.DispatchController, chunk: Buffer): void {
-    if (this.#response.write(chunk) || this.#paused) return
-    this.#paused = true
-    controller.pause()
-    this.#expectProgress()
-    this.#response.once('drain', () => {
-      this.#paused = false
-      this.#response.socket?.setTimeout(0)
-      controller.resume()
-    })
-  }
-
-  #complete(answer: Answer, passing: Passing): void {
-    if (passing.waiting !== null) {
-      passing.ended = true
-      return
-    }
-    if (passing.hash === null) {
-      this.#settled = true
-      this.#response.end()
-      return
-    }
-    const sized = { digest: passing.hash.digest(), length: passing.length }
-    if (this.#kind.kind === 'sidecar') {
-      this.#passing = null
-      this.#sidecar(answer, passing.inspection, sized)
-      return
-    }
-    const trailer = this.#deps.validator.completeStream(
-      this.#context,
-      answer,
-      passing.inspection,
-      passing.judgement as Judgement,
-      sized,
-    )
-    if (passing.trailer && trailer !== null) this.#response.addTrailers({ 'Compliance-Stamp': trailer })
-    this.#settled = true
+  #complete(answer: Answer, passage: Passage): void {
+    const { validator, synced } = this.#deps
+    const { inspection, judgement, trailer } = passage.passed
     const end = (): void => void this.#response.end()
-    if (this.#deps.synced === null) end()
-    else this.#deps.synced().then(end, (error: unknown) => this.#abandon(error))
+    if (!passage.isDigested) {
+      this.#settled = true
+      end()
+      return
+    }
+    const sized = passage.sized()
+    if (this.#kind.kind === 'sidecar') {
+      this.#passage = null
+      this.send(validator.seal(decideSidecar(validator, this.#context, answer, inspection, sized)))
+      return
+    }
+    const stamp = validator.completeStream(this.#context, answer, inspection, judgement as Judgement, sized)
+    if (trailer && stamp !== null) this.#response.addTrailers({ 'Compliance-Stamp': stamp })
+    this.#settled = true
+    if (synced === null) end()
+    else synced().then(end, (error: unknown) => this.#abandon(error))
   }
 
-  #send(sealed: Sealed): void {
+  send(sealed: Sealed): void {
     const response = this.#response
     this.#settled = true
     this.#chunks = []
@@ -476,27 +342,31 @@ export class Exchange implements Dispatcher.DispatchHandler {
         this.#abandon(error)
         return
       }
-      if (response.writableLength > 0) this.#expectProgress()
+      if (response.writableLength > 0) this.expectProgress()
     }
     if (this.#deps.synced === null) write()
     else this.#deps.synced().then(write, (error: unknown) => this.#abandon(error))
   }
 
   /** A client that takes nothing of what is written for it is cut off: it would hold memory and an upstream connection for good. */
-  #expectProgress(): void {
+  expectProgress(): void {
     this.#response.socket?.setTimeout(this.#deps.bodyTimeoutMs)
   }
 
   /** Runs a step; whatever it throws becomes a refusal, since the alternative is an answer nobody decided on. */
-  #guard(step: () => void): void {
+  guard(step: () => void): void {
     try {
       step()
     } catch (error) {
-      this.#fail(error, this.#effect())
+      this.fail(error)
     }
   }
 
-  #effect(): RequestEffect {
+  fail(error: unknown): void {
+    this.#fail(error, this.effect)
+  }
+
+  get effect(): RequestEffect {
     if (isSafe(this.#context.method)) return 'none'
     return this.#answer !== null && this.#answer.status < 400 ? 'completed' : 'unknown'
   }
@@ -510,8 +380,8 @@ export class Exchange implements Dispatcher.DispatchHandler {
         this.#deps.validator.abortStream(
           this.#context,
           this.#answer,
-          this.#passing?.judgement ?? null,
-          this.#passing?.length ?? 0,
+          this.#passage?.passed.judgement ?? null,
+          this.#passage?.length ?? 0,
           code,
         )
       }
@@ -519,7 +389,8 @@ export class Exchange implements Dispatcher.DispatchHandler {
       this.#abandon(error)
       return
     }
-    this.#send(this.#deps.validator.refuseByError(this.#context, error, status, effect))
+    const { validator } = this.#deps
+    this.send(validator.seal(validator.decideFailure(this.#context, error, status, effect)))
     this.#controller?.abort(new Error('the exchange failed'))
   }
 
@@ -530,25 +401,20 @@ export class Exchange implements Dispatcher.DispatchHandler {
   }
 
   #clientGone(): void {
-    if (this.#answer !== null && this.#passing?.judgement != null) {
-      this.#deps.validator.abortStream(
-        this.#context,
-        this.#answer,
-        this.#passing.judgement,
-        this.#passing.length,
-        'CLIENT_GONE',
-      )
+    const passage = this.#passage
+    if (this.#answer !== null && passage !== null && passage.passed.judgement !== null) {
+      const { judgement } = passage.passed
+      this.#deps.validator.abortStream(this.#context, this.#answer, judgement, passage.length, 'CLIENT_GONE')
     }
     this.#settled = true
     this.#controller?.abort(new Error('the client went away'))
   }
 
-  #release(): void {
+  release(): void {
     this.#deps.budget.give(this.#held)
     this.#held = 0
     this.#chunks = []
   }
 }
 
-const NO_BYTES = Buffer.alloc(0)
 const OVERLOADED = 'The proxy holds as many response bytes as it may; try again shortly'

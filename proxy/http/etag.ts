@@ -1,4 +1,5 @@
 import { createHmac, type KeyObject } from 'node:crypto'
+import { LRUCache } from 'lru-cache'
 import { pae } from '#core/crypto/pae.ts'
 
 /**
@@ -7,15 +8,48 @@ import { pae } from '#core/crypto/pae.ts'
  */
 export type TagMark = (opaque: string) => string
 
-export function tagMark(
-  key: KeyObject,
-  scope: { channel: string; revision: string; method: string; target: string },
-): TagMark {
+export type TagScope = {
+  readonly channel: string
+  readonly revision: string
+  readonly method: string
+  readonly target: string
+}
+
+export function tagMark(key: KeyObject, scope: TagScope): TagMark {
   return (opaque) =>
     createHmac('sha256', key)
       .update(pae('SignetV1', 'etag', scope.channel, scope.revision, scope.method, scope.target, opaque))
       .digest('hex')
       .slice(0, 12)
+}
+
+const MAX_MARKS = 4_096
+/** Longer ones are made anew each time, so that entries bound memory. */
+const MAX_KEPT_LENGTH = 1_024
+
+/** Marks of one channel; those made last under the key and revision in force it knows, since services repeat their tags. */
+export class TagMarks {
+  readonly #known = new LRUCache<string, string>({ max: MAX_MARKS })
+  #key: KeyObject | null = null
+  #revision = ''
+
+  of(key: KeyObject, scope: TagScope): TagMark {
+    return (opaque) => {
+      if (key !== this.#key || scope.revision !== this.#revision) {
+        this.#known.clear()
+        this.#key = key
+        this.#revision = scope.revision
+      }
+      // Neither a method nor a target holds a space.
+      const name = `${scope.method} ${scope.target} ${opaque}`
+      let mark = this.#known.get(name)
+      if (mark === undefined) {
+        mark = tagMark(key, scope)(opaque)
+        if (name.length <= MAX_KEPT_LENGTH) this.#known.set(name, mark)
+      }
+      return mark
+    }
+  }
 }
 
 /**

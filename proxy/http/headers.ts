@@ -35,6 +35,20 @@ const RESERVED_PREFIX = 'signet-'
 
 const RESERVED_PATH = '/.well-known/signet/'
 
+/** What a function of names says, for the names seen so far: they are few, and seen again with every message. */
+function rememberedFor<Result>(decide: (name: string) => Result): (name: string) => Result {
+  const known = new Map<string, Result>()
+  return (name) => {
+    const found = known.get(name)
+    if (found !== undefined) return found
+    const result = decide(name)
+    if (known.size < MAX_KNOWN_NAMES && name.length <= MAX_KNOWN_LENGTH) known.set(name, result)
+    return result
+  }
+}
+const MAX_KNOWN_NAMES = 512
+const MAX_KNOWN_LENGTH = 64
+
 /** Also with underscores: gateways after CGI (RFC 3875 §4.1.18) fold both into one name. */
 function isReserved(lower: string): boolean {
   return lower.startsWith(RESERVED_PREFIX) || lower.startsWith('signet_')
@@ -60,6 +74,32 @@ export type RequestRewrite = {
   readonly scheme: 'http' | 'https'
 }
 
+const passesUpstream = rememberedFor((name): 'always' | 'transparently' | 'never' => {
+  const lower = name.toLowerCase()
+  switch (lower) {
+    // Node has answered the expectation itself; undici refuses it.
+    case 'expect':
+    case 'traceparent':
+    case 'x-request-id':
+    case 'x-forwarded-for':
+    case 'x-forwarded-proto':
+    // They would have the service answer another method than the one that was judged.
+    case 'x-http-method-override':
+    case 'x-http-method':
+    case 'x-method-override':
+      return 'never'
+    case 'accept-encoding':
+    case 'range':
+    case 'if-range':
+    case 'if-none-match':
+    case 'if-modified-since':
+    case 'if-match':
+      return 'transparently'
+    default:
+      return HOP_BY_HOP.has(lower) || isReserved(lower) ? 'never' : 'always'
+  }
+})
+
 /** The request header list for the upstream, flattened pairs as undici takes them. */
 export function upstreamRequestHeaders(
   rawHeaders: readonly string[],
@@ -70,30 +110,9 @@ export function upstreamRequestHeaders(
   const out: string[] = []
   for (let i = 0; i + 1 < rawHeaders.length; i += 2) {
     const name = rawHeaders[i] as string
-    const lower = name.toLowerCase()
-    switch (lower) {
-      // Node has answered the expectation itself; undici refuses it.
-      case 'expect':
-      case 'traceparent':
-      case 'x-request-id':
-      case 'x-forwarded-for':
-      case 'x-forwarded-proto':
-      // They would have the service answer another method than the one that was judged.
-      case 'x-http-method-override':
-      case 'x-http-method':
-      case 'x-method-override':
-        continue
-      case 'accept-encoding':
-      case 'range':
-      case 'if-range':
-      case 'if-none-match':
-      case 'if-modified-since':
-      case 'if-match':
-        if (!rewrite.transparent) continue
-        break
-      default:
-        if (HOP_BY_HOP.has(lower) || isReserved(lower) || dropped?.has(lower) === true) continue
-    }
+    const passes = passesUpstream(name)
+    if (passes === 'never' || (passes === 'transparently' && !rewrite.transparent)) continue
+    if (dropped !== null && passes === 'always' && dropped.has(name.toLowerCase())) continue
     out.push(name, rawHeaders[i + 1] as string)
   }
   if (!rewrite.transparent) {
@@ -115,12 +134,14 @@ export function upstreamRequestHeaders(
   return out
 }
 
+const isEndToEnd = rememberedFor((name) => !HOP_BY_HOP.has(name) && !isReserved(name))
+
 /** Response fields that pass whatever the mode: without hop-by-hop fields and without what the application told us alone. */
 export function transparentResponseHeaders(upstream: IncomingHttpHeaders): string[] {
   const dropped = connectionOptions(upstream.connection)
   const out: string[] = []
   for (const name in upstream) {
-    if (HOP_BY_HOP.has(name) || isReserved(name) || dropped?.has(name) === true) continue
+    if (!isEndToEnd(name) || dropped?.has(name) === true) continue
     push(out, name, upstream[name])
   }
   return out
@@ -155,6 +176,10 @@ export type ResponseRewrite = {
   readonly callerSpecific: boolean
 }
 
+const staysTrue = rememberedFor(
+  (name) => !HOP_BY_HOP.has(name) && !UNTRUE_AFTER_STAMPING.has(name) && !isReserved(name),
+)
+
 /** The response header list of a stamped answer, flattened pairs as `writeHead` takes them. */
 export function stampedResponseHeaders(upstream: IncomingHttpHeaders, rewrite: ResponseRewrite): string[] {
   const dropped = connectionOptions(upstream.connection)
@@ -187,14 +212,7 @@ export function stampedResponseHeaders(upstream: IncomingHttpHeaders, rewrite: R
         exposed = joined(upstream[name])
         continue
       default:
-        if (
-          HOP_BY_HOP.has(name) ||
-          UNTRUE_AFTER_STAMPING.has(name) ||
-          isReserved(name) ||
-          dropped?.has(name) === true
-        ) {
-          continue
-        }
+        if (!staysTrue(name) || dropped?.has(name) === true) continue
     }
     push(out, name, upstream[name])
   }

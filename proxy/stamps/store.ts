@@ -42,7 +42,10 @@ export class StampStore {
     this.#byRequest = new RecentIndex(entries)
   }
 
-  add(requestId: string | null, { jcs, hash, channel, tenant }: StoredStamp): void {
+  add(
+    requestId: string | null,
+    { jcs, hash, channel, tenant }: Omit<StoredStamp, 'jcs'> & { readonly jcs: string | Buffer },
+  ): void {
     const block = this.#block
     const id = requestId ?? ''
     const tenantBytes = Buffer.byteLength(tenant)
@@ -60,7 +63,8 @@ export class StampStore {
     at += block.write(hash, at, 'latin1')
     at += block.write(id, at, 'latin1')
     at += block.write(tenant, at, 'utf8')
-    block.write(jcs, at, 'utf8')
+    if (typeof jcs === 'string') block.write(jcs, at, 'utf8')
+    else jcs.copy(block, at)
     this.#head += length
     this.#byHash.add(tailBits(hash), position)
     if (requestId !== null) this.#byRequest.add(tailBits(requestId), position)

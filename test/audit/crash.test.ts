@@ -55,8 +55,10 @@ async function recoverAll(): Promise<string[]> {
       await spool.forgetSession(head.session)
       continue
     }
-    for (const { seq, line } of batch.items) {
-      expect(JSON.parse(line.toString('utf8'))).toMatchObject({ session: head.session, spool_seq: seq })
+    for (let index = 0; index < batch.count; index += 1) {
+      const seq = batch.seq(index)
+      const line = batch.line(index).toString('utf8')
+      expect(JSON.parse(line)).toMatchObject({ session: head.session, spool_seq: seq })
       found.push(`${head.session} ${seq}`)
     }
     spool.acknowledge(batch, null)

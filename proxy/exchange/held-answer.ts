@@ -1,0 +1,119 @@
+import { sha256Hex } from '#core/crypto/digest.ts'
+import { SignetError } from '#core/error/signet-error.ts'
+import type { Answer } from '../egress/gather.ts'
+import { inspectBody, inspectNothing, inspectUnread, type Inspection, type StampCheck } from '../egress/inspect.ts'
+import type { RequestEffect } from '../egress/refusal.ts'
+import type { Decided, Sealed } from '../egress/sealed.ts'
+import type { EgressValidator, Sized } from '../egress/validator.ts'
+import { contentTypeOf } from '../http/media-type.ts'
+import type { ExchangeContext } from './context.ts'
+import type { TurnStep } from './turn.ts'
+
+/** Who an answer is held for. */
+export type AnswerOwner = {
+  readonly context: ExchangeContext
+  readonly settled: boolean
+  /** The stamp of the answer is asked for, not the answer. */
+  readonly asSidecar: boolean
+  readonly effect: RequestEffect
+  /** Runs a step; what it throws ends the exchange. */
+  guard(step: () => void): void
+  send(sealed: Sealed): void
+}
+
+/** A whole answer: decided on at the end of the turn, and sent when the events of the turn are written. */
+export class HeldAnswer implements TurnStep {
+  readonly #owner: AnswerOwner
+  readonly #validator: EgressValidator
+  readonly #checkStamp: StampCheck
+  readonly #answer: Answer
+  readonly #raw: Buffer
+  /** Without its Content-Encoding; null where that cannot be removed. */
+  readonly #content: Buffer | null
+  #decided: Decided | null = null
+
+  constructor(
+    owner: AnswerOwner,
+    deps: { readonly validator: EgressValidator; readonly checkStamp: StampCheck },
+    answer: Answer,
+    raw: Buffer,
+    content: Buffer | null,
+  ) {
+    this.#owner = owner
+    this.#validator = deps.validator
+    this.#checkStamp = deps.checkStamp
+    this.#answer = answer
+    this.#raw = raw
+    this.#content = content
+  }
+
+  decide(): void {
+    const { settled, context, effect } = this.#owner
+    // The client may have gone since the answer was whole.
+    if (settled) return
+    try {
+      this.#decided = this.#decideWhole()
+    } catch (error) {
+      this.#decided = this.#validator.decideFailure(context, error, this.#answer.status, effect)
+    }
+  }
+
+  finish(failure: unknown): void {
+    const decided = this.#decided
+    const owner = this.#owner
+    if (decided === null || owner.settled) return
+    const validator = this.#validator
+    owner.guard(() =>
+      owner.send(
+        failure === null
+          ? validator.seal(decided)
+          : validator.sealUnwritten(decided, failure, this.#answer.status, owner.effect),
+      ),
+    )
+  }
+
+  #decideWhole(): Decided {
+    const { context, asSidecar } = this.#owner
+    const { policy, mode } = context
+    const answer = this.#answer
+    const content = this.#content
+    const withContent = hasContent(context, answer)
+    // Under shadow an answer that cannot be read still passes as it came; it is decided as unread.
+    if (content === null) return this.#decideShadow(inspectUnread(policy, answer.mediaType, NO_BYTES), null)
+    const contentType = contentTypeOf(answer.headers['content-type'])
+    const inspection = withContent
+      ? inspectBody(content, contentType, policy, this.#checkStamp)
+      : inspectNothing(policy)
+    const { payload } = inspection
+    if (mode === 'shadow') return this.#decideShadow(inspection, payload.length)
+    if (!asSidecar) return this.#validator.decideWhole(context, answer, inspection, withContent)
+    const sized = { hex: sha256Hex(payload), length: payload.length }
+    return decideSidecar(this.#validator, context, answer, inspection, sized)
+  }
+
+  #decideShadow(inspection: Inspection, size: number | null): Decided {
+    const { context } = this.#owner
+    const answer = this.#answer
+    this.#validator.observe(context, answer, inspection, size)
+    return this.#validator.decideTransparent(context, answer, hasContent(context, answer) ? this.#raw : null)
+  }
+}
+
+const NO_BYTES = Buffer.alloc(0)
+
+export function hasContent(context: ExchangeContext, { status }: Answer): boolean {
+  return context.method !== 'HEAD' && status !== 204 && status !== 304
+}
+
+/** The stamp of NAME for `NAME.stamp.json`, if NAME is there. */
+export function decideSidecar(
+  validator: EgressValidator,
+  context: ExchangeContext,
+  answer: Answer,
+  inspection: Inspection,
+  sized: Sized,
+): Decided {
+  if (answer.status === 200) return validator.decideSidecar(context, answer, inspection, sized)
+  const message = `There is no stamp here: the file it would belong to answered ${answer.status}`
+  return validator.decideFailure(context, new SignetError('STAMP_MISSING', message), answer.status, 'none')
+}
