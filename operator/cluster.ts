@@ -4,6 +4,7 @@ import type { Clock } from './clock.ts'
 import type { KubernetesClient } from './kubernetes/client.ts'
 import { createInformer, type Informer, type InformerObserver } from './kubernetes/informer.ts'
 import { keepPolicy, type PolicyView } from './retention/gather.ts'
+import { keepJudged } from './rules/decide.ts'
 import { createRuleIndex, keepRule, type RuleIndex, type RuleView, type Scope } from './rules/gather.ts'
 import { changesNeed, keepNamespace, wantsProxies, type NamespaceView } from './rules/namespaces.ts'
 import { createProxies, keepPod, type PodView, type Proxies } from './rules/proxies.ts'
@@ -57,7 +58,7 @@ export function createClusterView(deps: {
   const rules = createInformer<RuleView>({
     ...common('compliancerules'),
     path: `/apis/${GROUP}/${VERSION}/compliancerules`,
-    keep: keepRule,
+    keep: (rule) => keepJudged(keepRule(rule)),
     onChange: (change) => {
       const changed = index.apply(change)
       if (changed === null) return

@@ -49,6 +49,19 @@ describe('a compiled scope', () => {
     expect(tried).toEqual([['a', 'b'], ['b'], ['a']])
   })
 
+  it('with many rules is tried in parts, and one that fails there is left out of the whole', async () => {
+    const { tried, compile } = bench(({ only }) => (only?.has('r-7') === true ? [difference('r-7')] : []))
+    const rules = Array.from({ length: 230 }, (_, index) => rule(`r-${index}`))
+    const compiled = await compile('root', rules)
+    expect(idsOf(compiled)).toHaveLength(229)
+    expect(compiled.problems.has('r-7')).toBe(true)
+    expect(tried.map(({ length }) => length)).toEqual([100, 100, 30])
+    expect(new Set(tried.flat()).size).toBe(230)
+    // One that changed is tried alone.
+    await compile('root', [rule('r-0', 400), ...rules.filter(({ name }) => name !== 'r-0' && name !== 'r-7')])
+    expect(tried.slice(3)).toEqual([['r-0']])
+  })
+
   it('leaves out a rule that wasm and OPA judge differently, and says so', async () => {
     const { compile } = bench(({ only }) => (only?.has('b') === true ? [difference('b'), difference('b')] : []))
     const compiled = await compile('root', [rule('a'), rule('b')])
@@ -67,6 +80,21 @@ describe('a compiled scope', () => {
     const compiled = await compile('root', [rule('a'), rule('b')])
     expect(idsOf(compiled)).toEqual(['a'])
     expect(compiled.problems.get('b')?.[0]?.message).toBe('two values at once')
+  })
+
+  it('tries the others again when one stopped the evaluation: what was not compared has not passed', async () => {
+    const { tried, compile } = bench(({ only }) => {
+      if (only?.has('stops') !== true) return only?.has('differs') === true ? [difference('differs')] : []
+      const errors = [{ file: 'stops', line: 1, column: 1, message: 'x' }]
+      throw new SignetError('RULE_INVALID', 'x', { details: { errors } })
+    })
+    const rules = [rule('differs'), rule('fine'), rule('stops')]
+    const compiled = await compile('root', rules)
+    expect([idsOf(compiled), [...compiled.problems.keys()].sort()]).toEqual([['fine'], ['differs', 'stops']])
+    // What failed is not run again with each change beside it.
+    tried.length = 0
+    const again = await compile('root', [...rules, rule('new')])
+    expect([tried, [...again.problems.keys()].sort()]).toEqual([[['new']], ['differs', 'stops']])
   })
 
   it('is refused as a whole where nobody can be named, and tried again the next time', async () => {

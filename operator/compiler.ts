@@ -17,8 +17,12 @@ const STANDARD_PACK = fileURLToPath(new URL('../policies/standard/', import.meta
 const CACHED_RULES = 8_000
 /** A namespace that takes longer goes on where it was the next time, after others had their turn. */
 const NAMESPACE_TIMEOUT_MS = 30_000
+/** Rules that are tried in one module: a trial takes time with the product of its rules and their path templates. */
+const TRIAL_RULES = 100
 /** Rules that are left out because of their decisions, one compilation each, before the scope as a whole is refused. */
-const MAX_ROUNDS = 3
+const MAX_ROUNDS = 6
+/** What failed its trial may have failed for want of time: it is tried again after this. */
+const FAILED_MS = 5 * 60_000
 
 /** The Rego files of the shipped rules, in the order of their paths. */
 export async function readStandardSources(directory = STANDARD_PACK): Promise<RuleSource[]> {
@@ -54,26 +58,69 @@ export type CompilerOptions = {
 export function createCompiler(options: CompilerOptions): CompileScope {
   const cache = createCompileCache({ maxEntries: CACHED_RULES })
   const passed = new LRUCache<string, true>({ max: CACHED_RULES })
+  const failing = new LRUCache<string, RuleProblem[]>({ max: CACHED_RULES, ttl: FAILED_MS })
   const differential = options.differential ?? checkDifferential
 
-  const compile = (scope: string, rules: readonly RuleObject[]) =>
+  const timeoutOf = (scope: string): number =>
+    scope === 'root' ? options.timeoutMs : Math.min(options.timeoutMs, NAMESPACE_TIMEOUT_MS)
+  const compile = (scope: string, rules: readonly RuleObject[], files = scope === 'root' ? options.files : []) =>
     compileRuleSet({
       scope,
       rules,
-      ...(scope === 'root' ? { files: options.files } : {}),
+      ...(files.length === 0 ? {} : { files }),
       opa: options.opa,
-      timeoutMs: scope === 'root' ? options.timeoutMs : Math.min(options.timeoutMs, NAMESPACE_TIMEOUT_MS),
+      timeoutMs: timeoutOf(scope),
       cache,
     })
+  const tryModule = (module: CompiledRules, only: ReadonlySet<string>): Promise<Trial> => {
+    const { opa, samples } = options
+    const timeoutMs = timeoutOf(module.module.scope)
+    return faultsOf(only, () => differential({ module, samples, opa, timeoutMs, only }))
+  }
+  /** In modules of their own: nobody else's rules are evaluated, and nobody else's path templates are in the input. */
+  const tryInBatches = async (
+    scope: string,
+    rules: readonly RuleObject[],
+    only: ReadonlySet<string>,
+  ): Promise<Trial> => {
+    const own = rules.filter(({ name }) => only.has(name))
+    const names = new Set(own.map(({ name }) => name))
+    const shipped = new Set([...only].filter((id) => !names.has(id)))
+    const faults = new Map<string, RuleProblem[]>()
+    const compared = new Set<string>()
+    const take = (trial: Trial): void => {
+      for (const [id, problems] of trial.faults) faults.set(id, problems)
+      for (const id of trial.compared) compared.add(id)
+    }
+    if (shipped.size > 0) take(await tryModule((await compile(scope, [])).module, shipped))
+    for (let from = 0; from < own.length; from += TRIAL_RULES) {
+      const batch = own.slice(from, from + TRIAL_RULES)
+      const { module } = await compile(scope, batch, [])
+      take(await tryModule(module, new Set(batch.map(({ name }) => name))))
+    }
+    return { faults, compared }
+  }
   /** Rules that fail their trial, and why. */
-  const tryOut = async (scope: string, module: CompiledRules): Promise<Map<string, RuleProblem[]>> => {
+  const tryOut = async (
+    scope: string,
+    rules: readonly RuleObject[],
+    module: CompiledRules,
+  ): Promise<Map<string, RuleProblem[]>> => {
     const prints = printsOf(scope, module)
     const only = new Set([...prints].filter(([, print]) => !passed.has(print)).map(([id]) => id))
     if (only.size === 0) return new Map()
-    const { opa, samples, timeoutMs } = options
-    const failed = await faultsOf(only, () => differential({ module, samples, opa, timeoutMs, only }))
-    for (const id of only) if (!failed.has(id)) passed.set(prints.get(id)!, true)
-    return failed
+    const known = new Map<string, RuleProblem[]>()
+    for (const id of only) {
+      const problems = failing.get(prints.get(id)!)
+      if (problems !== undefined) known.set(id, problems)
+    }
+    // Not run again with each change beside it.
+    if (known.size > 0) return known
+    const isSmall = prints.size <= TRIAL_RULES
+    const { faults, compared } = await (isSmall ? tryModule(module, only) : tryInBatches(scope, rules, only))
+    for (const [id, problems] of faults) failing.set(prints.get(id)!, problems)
+    for (const id of compared) if (!faults.has(id)) passed.set(prints.get(id)!, true)
+    return faults
   }
 
   return async (scope, rules) => {
@@ -83,7 +130,7 @@ export function createCompiler(options: CompilerOptions): CompileScope {
         scope,
         rules.filter(({ name }) => !failed.has(name)),
       )
-      const faults = await tryOut(scope, compiled.module)
+      const faults = await tryOut(scope, rules, compiled.module)
       const shipped = [...faults].find(([id]) => !rules.some(({ name }) => name === id))
       if (shipped !== undefined) throw refused(`the shipped rule ${shipped[0]}: ${shipped[1][0]?.message}`)
       if (faults.size === 0) return { module: compiled.module, problems: new Map([...compiled.problems, ...failed]) }
@@ -93,16 +140,21 @@ export function createCompiler(options: CompilerOptions): CompileScope {
   }
 }
 
-async function faultsOf(
-  only: ReadonlySet<string>,
-  run: () => ReturnType<typeof checkDifferential>,
-): Promise<Map<string, RuleProblem[]>> {
+/** `compared`: none where the evaluation was stopped by one of them. */
+type Trial = { readonly faults: Map<string, RuleProblem[]>; readonly compared: ReadonlySet<string> }
+
+async function faultsOf(only: ReadonlySet<string>, run: () => ReturnType<typeof checkDifferential>): Promise<Trial> {
   const faults = new Map<string, RuleProblem[]>()
   try {
-    for (const { rule, sample } of await run()) {
-      const message = `sample ${sample + 1}: the rule decides otherwise in wasm than in OPA; proxies run wasm`
+    for (const { rule, sample, wasm } of await run()) {
+      const why =
+        'undecidable' in wasm && wasm.undecidable.startsWith('wasm: ')
+          ? `does not end: ${wasm.undecidable.slice('wasm: '.length)}`
+          : 'decides otherwise in wasm than in OPA; proxies run wasm'
+      const message = `sample ${sample + 1}: the rule ${why}`
       if (!faults.has(rule)) faults.set(rule, [{ file: rule, line: 1, column: 1, message }])
     }
+    return { faults, compared: only }
   } catch (error) {
     // A rule that stops the evaluation is named; what names nobody is the scope's.
     const errors = error instanceof SignetError ? ((error.details?.['errors'] ?? []) as readonly RuleProblem[]) : []
@@ -110,8 +162,8 @@ async function faultsOf(
       if (only.has(problem.file)) faults.set(problem.file, [...(faults.get(problem.file) ?? []), problem])
     }
     if (faults.size === 0) throw error
+    return { faults, compared: new Set() }
   }
-  return faults
 }
 
 /** What decides, by rule: of its own files, and what is shared by all. */

@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto'
 import { hostname } from 'node:os'
 import { SignetError } from '#core/error/signet-error.ts'
+import { checkRetentionObject } from '#core/rule/check.ts'
 import type { RuleObject } from '#core/rule/model.ts'
 import { checkRule } from '#engine/compile/rule-set.ts'
 import { unknownVariables } from '#runtime/config.ts'
@@ -32,6 +33,7 @@ import { createNamedObjects } from './kubernetes/named-objects.ts'
 import { lead, type Leading } from './lead.ts'
 import { closeListener, openListener, openWithCertificate, TLS_OPTIONS, type Listener } from './listeners.ts'
 import { createOperatorMetrics, type OperatorMetrics } from './metrics.ts'
+import { judgeAcceptance } from './rules/decide.ts'
 import { scopeOf, type Scope } from './rules/gather.ts'
 import { buildWebhooksApp } from './webhooks/app.ts'
 
@@ -145,7 +147,10 @@ export async function startOperator(config: OperatorConfig, env: Environment = {
     services: (name) => cluster.services(name),
     operatorNamespace: namespace,
     rules: (name) => rulesFor(cluster, name, namespace),
-    policies: () => [...cluster.policies()].map(({ metadata, spec }) => ({ name: metadata.name, spec })),
+    policies: () =>
+      [...cluster.policies()]
+        .map(({ metadata, spec }) => ({ name: metadata.name, spec }))
+        .filter((policy) => checkRetentionObject(policy).length === 0),
     checkRule: (rule) => checkRule(rule, { opa: config.SIGNET_OPA, timeoutMs: CHECK_MS }),
   })
   const events = createEventRecorder({
@@ -312,11 +317,13 @@ async function reviewToken(client: KubernetesClient, token: string, audience: st
   return reviewedPod(review, audience)
 }
 
-/** Rules that apply in a namespace: root's and its own. */
+/** Valid rules that apply in a namespace: root's and its own. */
 function* rulesFor(cluster: ClusterView, namespace: string, operatorNamespace: string): Iterable<RuleObject> {
   const own = scopeOf(namespace, operatorNamespace)
   for (const scope of new Set<Scope>(['root', own])) {
-    for (const { metadata, spec } of cluster.rules.rules(scope)) yield { name: metadata.name, spec }
+    for (const rule of cluster.rules.rules(scope)) {
+      if (judgeAcceptance(rule).accepted) yield { name: rule.metadata.name, spec: rule.spec }
+    }
   }
 }
 

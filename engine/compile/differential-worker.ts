@@ -19,15 +19,20 @@ export type SampleTask = {
 export type SampleResults = {
   /** By input: outcomes by rule id; a rule that could not be judged for want of time or memory is missing. */
   readonly outcomes: readonly Readonly<Record<string, RuleOutcome>>[]
-  /** Rules that took all the time or memory there is. */
-  readonly exhausted: readonly { readonly rule: string; readonly sample: number; readonly reason: string }[]
+}
+
+/** A rule that did not end: it took all the time or memory there is, or stopped by itself. Sent as it happens. */
+export type SampleFault = {
+  readonly rule: string
+  readonly sample: number
+  readonly isExhausted: boolean
+  readonly reason: string
 }
 
 /** Judges the samples as a proxy does: all rules at once, and where that fails each by itself. */
 async function judgeSamples(task: SampleTask): Promise<SampleResults> {
   const { module, rules, timeoutMs, maxMemoryMiB } = task
   const ids = new Map(rules.map((id) => [outcomeName(module.scope, id), id]))
-  const exhausted: { rule: string; sample: number; reason: string }[] = []
   const ended = new Set<string>()
   let sample = 0
   const runner = new ModuleRunner(await webAssembly.compile(task.wasm), module, JSON.stringify({ policy: {} }), {
@@ -37,8 +42,10 @@ async function judgeSamples(task: SampleTask): Promise<SampleResults> {
     backoffMs: { first: Number.MAX_SAFE_INTEGER, longest: Number.MAX_SAFE_INTEGER },
     now: () => performance.now(),
     onFault({ rule, kind, reason }) {
-      if (kind === 'timeout' || kind === 'memory') exhausted.push({ rule: ids.get(rule) ?? rule, sample, reason })
-      else ended.add(rule)
+      const isExhausted = kind === 'timeout' || kind === 'memory'
+      if (!isExhausted) ended.add(rule)
+      const id = ids.get(rule)
+      if (id !== undefined) parentPort!.postMessage({ rule: id, sample, isExhausted, reason } satisfies SampleFault)
     },
   })
   const outcomes: Record<string, RuleOutcome>[] = []
@@ -54,7 +61,7 @@ async function judgeSamples(task: SampleTask): Promise<SampleResults> {
     outcomes.push(byRule)
     sample += 1
   }
-  return { outcomes, exhausted }
+  return { outcomes }
 }
 
 parentPort!.postMessage(await judgeSamples(workerData as SampleTask))

@@ -1,4 +1,4 @@
-import { once } from 'node:events'
+import { on } from 'node:events'
 import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -8,10 +8,10 @@ import { SignetError } from '#core/error/signet-error.ts'
 import type { DecisionInput, RuleOutcome } from '#core/policy/decision.ts'
 import { isLive } from '#core/policy/manifest.ts'
 import { toOutcome, undecidable } from '#engine/evaluate/outcome.ts'
-import type { SampleResults, SampleTask } from './differential-worker.ts'
+import type { SampleFault, SampleResults, SampleTask } from './differential-worker.ts'
 import { writeAll } from './module.ts'
 import { readOpaErrors, runOpa, type OpaResult } from './opa.ts'
-import { ruleInvalid } from './problem.ts'
+import { ruleInvalid, type RuleProblem } from './problem.ts'
 import type { CompiledRules } from './rule-set.ts'
 
 /** A rule that wasm and OPA judge differently. */
@@ -59,8 +59,8 @@ export async function checkDifferential(options: DifferentialOptions): Promise<D
   const inWasm = await decideInWasm(options, live, inputs, deadline)
   const differences: Difference[] = []
   const exhausting = new Set<string>()
-  for (const { rule, sample, reason } of inWasm.exhausted) {
-    if (exhausting.has(rule)) continue
+  for (const { rule, sample, isExhausted, reason } of inWasm.faults) {
+    if (!isExhausted || exhausting.has(rule)) continue
     exhausting.add(rule)
     if (!isAsked(rule) || differences.length === MAX_DIFFERENCES) continue
     differences.push({
@@ -72,7 +72,12 @@ export async function checkDifferential(options: DifferentialOptions): Promise<D
   }
   const compared = rules.filter((rule) => !exhausting.has(rule))
   if (compared.length === 0) return differences
-  const inOpa = await decideInOpa(options, sources, compared, inputs, deadline)
+  const inOpa = await decideInOpa(options, sources, compared, inputs, deadline).catch((error: unknown) => {
+    // OPA names the first that stops it. Nobody has been compared; all that did not end in wasm are known.
+    throw isNamed(error)
+      ? ruleInvalid([...errorsOf(error), ...faultProblems(inWasm.faults, isAsked, errorsOf(error))])
+      : error
+  })
   for (const [sample] of inputs.entries()) {
     for (const rule of compared) {
       const wasm = inWasm.outcomes[sample]?.[rule]
@@ -120,7 +125,7 @@ async function decideInWasm(
   rules: readonly string[],
   inputs: readonly DecisionInput[],
   deadline: number,
-): Promise<SampleResults> {
+): Promise<SampleResults & { faults: readonly SampleFault[] }> {
   const data: SampleTask = {
     wasm,
     module,
@@ -136,17 +141,47 @@ async function decideInWasm(
     resourceLimits: { maxOldGenerationSizeMb: 512 },
   })
   const over = AbortSignal.timeout(Math.max(1, Math.ceil(deadline - performance.now())))
+  const faults: SampleFault[] = []
   try {
-    const [results] = (await once(worker, 'message', { signal: over })) as [SampleResults]
-    return results
+    for await (const [message] of on(worker, 'message', { signal: over, close: ['exit'] })) {
+      const told = message as SampleFault | SampleResults
+      if ('outcomes' in told) return { ...told, faults }
+      faults.push(told)
+    }
+    throw new Error('the thread ended')
   } catch (cause) {
     const why = over.aborted
       ? 'the rules did not judge the samples in time'
       : 'the rules could not be run on the samples'
-    throw new SignetError('RULE_INVALID', why, { details: { errors: [] }, cause })
+    const errors = faultProblems(faults, () => true, [])
+    throw new SignetError('RULE_INVALID', why, { details: { errors }, cause })
   } finally {
     await worker.terminate()
   }
+}
+
+/** For the authors of rules that did not end, but those of `known`: the first fault of each. */
+function faultProblems(
+  faults: readonly SampleFault[],
+  isAsked: (id: string) => boolean,
+  known: readonly RuleProblem[],
+): RuleProblem[] {
+  const told = new Set(known.map(({ file }) => file))
+  const problems: RuleProblem[] = []
+  for (const { rule, sample, reason } of faults) {
+    if (told.has(rule) || !isAsked(rule)) continue
+    told.add(rule)
+    problems.push({ file: rule, line: 1, column: 1, message: `sample ${sample + 1}: the rule does not end: ${reason}` })
+  }
+  return problems
+}
+
+function errorsOf(error: SignetError): readonly RuleProblem[] {
+  return (error.details?.['errors'] ?? []) as readonly RuleProblem[]
+}
+
+function isNamed(error: unknown): error is SignetError {
+  return error instanceof SignetError && error.code === 'RULE_INVALID' && errorsOf(error).length > 0
 }
 
 async function decideInOpa(

@@ -55,6 +55,27 @@ describe('blobs', () => {
     expect((await blobs.get(sha256)).equals(content)).toBe(true)
   })
 
+  it('finds what was deleted, replaced or is not labelled any more, and stores it again', async () => {
+    const content = randomBytes(2_000_000)
+    const { sha256 } = await blobs.put(content)
+    const { sha256: whole } = await blobs.put(Buffer.from('whole'))
+    const [first, second] = chunks(sha256)
+    const harm: (() => void)[] = [
+      () => objects.all.delete(first!),
+      () => objects.all.delete(second!),
+      () => objects.all.set(second!, { ...objects.all.get(second!)!, uid: 'another', binaryData: {} }),
+      () => objects.all.set(first!, { ...objects.all.get(first!)!, labels: {} }),
+      () => objects.all.set(first!, { ...objects.all.get(first!)!, annotations: { 'signet.dev/blob-chunks': '1e9' } }),
+    ]
+    for (const does of harm) {
+      does()
+      expect(await blobs.damaged([sha256, whole])).toEqual(new Set([sha256]))
+      await blobs.put(content)
+      expect(await blobs.damaged([sha256, whole])).toEqual(new Set())
+      expect((await blobs.get(sha256)).equals(content)).toBe(true)
+    }
+  })
+
   it('does not ask again for what it has just seen', async () => {
     await blobs.put(Buffer.from('root'))
     const writes = objects.writes.length

@@ -22,6 +22,8 @@ export type Blobs = {
   put(bytes: Buffer): Promise<{ readonly sha256: string; readonly packedBytes: number }>
   /** Throws BUNDLE_UNAVAILABLE when a part is missing, BUNDLE_INVALID when the bytes are others. */
   get(sha256: string): Promise<Buffer>
+  /** Of these, those that are not stored whole any more, or as somebody else's objects: to be put again. */
+  damaged(used: Iterable<string>): Promise<ReadonlySet<string>>
   /** Removes those that are not in `used` and that no writer has counted on within the grace; resolves to their number. */
   collect(used: ReadonlySet<string>): Promise<number>
 }
@@ -30,13 +32,21 @@ export function createBlobs(objects: ObjectStore, options: { now: () => Date; gr
   const { now, graceMs } = options
   /** When we last saw it whole; within half the grace it is not asked for again. */
   const seen = new Map<string, { atMs: number; packedBytes: number }>()
+  /** By chunk: the object whose bytes we wrote or found right. They cannot be changed in it, only another can take its place. */
+  const right = new Map<string, string>()
   const chunkName = (sha256: string, index: number): string => `signet-bundle-blob-${sha256}-${index}`
+
+  function remember({ name, uid }: StoredObject): void {
+    if (right.size >= 20_000) right.clear()
+    right.set(name, uid)
+  }
 
   async function putChunk(object: NewObject): Promise<void> {
     for (let attempt = 0; attempt < 5; attempt++) {
       const found = await objects.read(object.name)
       if (found === null) {
-        if ((await objects.create(object)) !== null) return
+        const made = await objects.create(object)
+        if (made !== null) return remember(made)
         continue
       }
       const isRight = found.binaryData[CONTENT]?.equals(object.binaryData[CONTENT]!) === true
@@ -45,7 +55,8 @@ export function createBlobs(objects: ObjectStore, options: { now: () => Date; gr
         continue
       }
       // So that a collection that has already looked lets it be: its removal names the version that it saw.
-      if ((await objects.replace(found, { ...object, immutable: true })) !== null) return
+      const replaced = await objects.replace(found, { ...object, immutable: true })
+      if (replaced !== null) return remember(replaced)
     }
     throw new SignetError('BUNDLE_UNAVAILABLE', `ConfigMap ${object.name} cannot be written: it changes all the time`)
   }
@@ -92,6 +103,24 @@ export function createBlobs(objects: ObjectStore, options: { now: () => Date; gr
       })
       if (sha256Hex(bytes) !== sha256) throw changed(sha256)
       return bytes
+    },
+
+    async damaged(used) {
+      const heads = new Map((await objects.listHeads(objectLabels('blob'))).map((head) => [head.name, head]))
+      const isRight = (name: string): boolean => {
+        const uid = heads.get(name)?.uid
+        return uid !== undefined && (right.get(name) ?? uid) === uid
+      }
+      const found = new Set<string>()
+      for (const sha256 of used) {
+        const chunks = Number(heads.get(chunkName(sha256, 0))?.annotations[CHUNKS])
+        const names =
+          chunks >= 1 && chunks <= MAX_CHUNKS ? Array.from({ length: chunks }, (_, i) => chunkName(sha256, i)) : []
+        if (names.length > 0 && names.every(isRight)) continue
+        seen.delete(sha256)
+        found.add(sha256)
+      }
+      return found
     },
 
     async collect(used) {

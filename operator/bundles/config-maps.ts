@@ -61,15 +61,30 @@ export function createConfigMapStore({ client, namespace, clock, random }: Confi
       return heads
     },
     async watch({ label, values, onChange, onSynced, onError, signal }) {
+      // Content may be of any size, and there may be any number of objects that carry our label: it is told, not kept.
+      let told: ConfigMap | null = null
       const informer = createInformer<ConfigMap>({
         name: 'bundle-objects',
         client,
         path: collection,
         labelSelector: `${label} in (${values.join(',')})`,
-        // What it was is told at once; nothing is kept but what is needed to notice that an object is gone.
-        keep: (object) => object,
+        keep: (object) => {
+          told = object
+          const { name, namespace, resourceVersion } = object.metadata
+          return {
+            metadata: {
+              name,
+              ...(namespace === undefined ? {} : { namespace }),
+              ...(resourceVersion === undefined ? {} : { resourceVersion }),
+            },
+          }
+        },
         onChange: ({ before, after }) => {
-          if (after !== undefined) onChange({ type: 'present', object: stored(after) })
+          const object = told
+          told = null
+          // A resync has no content, and nothing new.
+          if (after !== undefined && after === before) return
+          if (after !== undefined && object !== null) onChange({ type: 'present', object: stored(object) })
           else if (before !== undefined) onChange({ type: 'absent', name: before.metadata.name ?? '' })
         },
         clock,

@@ -15,6 +15,11 @@ export type Situation = {
   readonly renewBeforeMs: number
   /** Whether this key is among those that we know, private or retired. */
   readonly isKnownKey: (keyId: string) => boolean
+  /**
+   * What somebody did to what is stored. `labels`: the index is not found by them any more. `content`: what is in force is not what was signed.
+   * Only asked where the key is known.
+   */
+  readonly damage: 'none' | 'labels' | 'content'
   /** Events of publications that may wait for the ledger. */
   readonly maxOutbox: number
 }
@@ -58,7 +63,15 @@ export function decide(situation: Situation): Decision {
     return { action: upkeep, held, problem }
   }
   const digest = target?.digest ?? wantedDigest
-  if (digest === null || digest === inForce.digest) return { action: upkeep, held }
+  const isLost = situation.damage === 'content'
+  if (isLost && digest === null) {
+    const problem = new SignetError(
+      'BUNDLE_UNTRUSTED',
+      'What is stored is not what was signed; it has to be published again',
+    )
+    return { action: 'none', held, problem }
+  }
+  if (digest === null || (digest === inForce.digest && !isLost)) return { action: upkeep, held }
   if (index.outbox.length >= situation.maxOutbox) {
     const problem = new SignetError(
       'LEDGER_UNREACHABLE',
@@ -69,7 +82,10 @@ export function decide(situation: Situation): Decision {
   return target === undefined ? { action: 'publish', held } : { action: 'roll-back', target, held }
 }
 
-function needsSigning(inForce: StoredRevision, { now, renewBeforeMs, isKnownKey }: Situation): boolean {
+function needsSigning(inForce: StoredRevision, { now, renewBeforeMs, isKnownKey, damage }: Situation): boolean {
+  // Of a damaged one nothing can be signed again; it is published anew.
+  if (damage === 'content') return false
+  if (damage === 'labels') return true
   return Date.parse(inForce.expires_at) - now.getTime() < renewBeforeMs || !isKnownKey(inForce.key_id)
 }
 
@@ -77,13 +93,14 @@ function needsSigning(inForce: StoredRevision, { now, renewBeforeMs, isKnownKey 
 export function withRevision(
   index: RevisionIndex | null,
   added: { scope: string; term: number; revision: StoredRevision; event: RevisionIndex['outbox'][number] },
-  kept: { keep: number; rollbackTo: string | undefined },
+  kept: { keep: number; rollbackTo: string | undefined; isLost: boolean },
 ): RevisionIndex {
+  const former = index?.revisions.slice(kept.isLost ? 1 : 0) ?? []
   return {
     version: 1,
     scope: added.scope,
     term: added.term,
-    revisions: keepRevisions([added.revision, ...(index?.revisions ?? [])], kept.keep, kept.rollbackTo),
+    revisions: keepRevisions([added.revision, ...former], kept.keep, kept.rollbackTo),
     outbox: [...(index?.outbox ?? []), added.event],
   }
 }

@@ -292,7 +292,59 @@ describe('signing again', () => {
     const record = (await readIndex(fixture.objects, 'shop'))!
     await writeIndex(fixture.objects, record, 'shop', { ...record.index, revisions: [{ ...revision!, ...forged }] })
     fixture.clock = new Date(NOW.getTime() + LIFETIME_MS * 0.9)
-    await expect(fixture.publisher.upkeep('shop')).rejects.toMatchObject({ code: 'BUNDLE_UNTRUSTED' })
+    expect(await fixture.publisher.upkeep('shop')).toMatchObject({
+      outcome: 'refused',
+      problems: [{ part: 'bundle', error: { code: 'BUNDLE_UNTRUSTED' } }],
+    })
+    expect((await index()).revisions[0]!.signature).toBe(revision!.signature)
+  })
+})
+
+describe('what somebody did to the index', () => {
+  type Revision = Awaited<ReturnType<typeof index>>['revisions'][number]
+  const edits: { name: string; edit: (revision: Revision) => Partial<Revision> }[] = [
+    { name: 'another module', edit: ({ policy }) => ({ modules: [policy] }) },
+    { name: 'one module less', edit: ({ modules }) => ({ modules: modules.slice(0, 1) }) },
+    { name: 'a module that is not there', edit: () => ({ modules: ['0'.repeat(64)] }) },
+    {
+      name: 'another signature',
+      edit: ({ signature }) => ({ signature: `${signature.slice(0, -86)}${'A'.repeat(86)}` }),
+    },
+    { name: 'a later expiry', edit: () => ({ expires_at: '2099-01-01T00:00:00.000Z' }) },
+    { name: 'a lower sequence', edit: () => ({ sequence: 1 }) },
+    { name: 'a sequence that ends all', edit: () => ({ sequence: Number.MAX_SAFE_INTEGER }) },
+  ]
+  it.each(edits)('$name: it is published anew, with a sequence that proxies take', async ({ edit }) => {
+    await publish(ROOT, OWN)
+    await fixture.publisher.settled()
+    const record = (await readIndex(fixture.objects, 'shop'))!
+    const [revision] = record.index.revisions
+    const forged = { ...revision!, ...edit(revision!) }
+    await writeIndex(fixture.objects, record, 'shop', { ...record.index, revisions: [forged] })
+    expect((await fixture.publisher.upkeep('shop')).problems).toMatchObject([{ error: { code: 'BUNDLE_UNTRUSTED' } }])
+    fixture.clock = new Date(NOW.getTime() + 60_000)
+    const { outcome, sequence } = await publish(ROOT, OWN)
+    expect([outcome, sequence! > revision!.sequence, Number.isSafeInteger(sequence! + 1_000)]).toEqual([
+      'published',
+      true,
+      true,
+    ])
+    expect(await inForce()).toEqual(['root 1', 'own 1'])
+    expect((await index()).revisions.map(({ signature }) => signature)).not.toContain(forged.signature)
+    await fixture.publisher.settled()
+    const writes = fixture.objects.writes.length
+    expect((await publish(ROOT, OWN)).outcome).toBe('unchanged')
+    expect(fixture.objects.writes.length).toBe(writes)
+  })
+
+  it('labels taken off: they are put back', async () => {
+    await publish(ROOT, OWN)
+    await fixture.publisher.settled()
+    const object = fixture.objects.all.get(indexName('shop'))!
+    fixture.objects.all.set(object.name, { ...object, labels: {} })
+    expect((await publish(ROOT, OWN)).outcome).toBe('signed-again')
+    expect(fixture.objects.all.get(object.name)!.labels).toEqual(object.labels)
+    expect(await inForce()).toEqual(['root 1', 'own 1'])
   })
 })
 

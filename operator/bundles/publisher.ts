@@ -6,11 +6,11 @@ import { maxWasmBytes } from '#engine/bundle/layout.ts'
 import { MAX_BUNDLE_BYTES } from '#engine/bundle/load.ts'
 import { bundleContent, signFiles } from '#engine/bundle/sign.ts'
 import type { ActivationGate, CandidateModule } from './activation-gate.ts'
-import { decide, withRevision, type Decision } from './decide.ts'
+import { decide, withRevision, type Decision, type Situation } from './decide.ts'
 import { createOutbox, MAX_OUTBOX } from './outbox.ts'
 import { publicationEvent } from './publication-event.ts'
 import { nextSequence, type StoredRevision } from './revision.ts'
-import { readIndex, writeIndex, type IndexRecord } from './revisions.ts'
+import { isLabelled, readIndex, writeIndex, type IndexRecord } from './revisions.ts'
 import type { RevisionStore } from './revision-store.ts'
 import type { BundleSigner } from './signer.ts'
 
@@ -100,6 +100,28 @@ export function createPublisher(deps: PublisherDeps): Publisher {
     onFailed: (namespace, error) => deps.observer?.auditFailed?.(namespace, error),
   })
 
+  /** By namespace: the version of the index that we wrote, or found to hold what was signed. */
+  const sound = new Map<string, string>()
+
+  async function damageOf(
+    namespace: string,
+    record: IndexRecord | null,
+    isKnown: boolean,
+  ): Promise<Situation['damage']> {
+    if (record === null || !isKnown) return 'none'
+    const { resourceVersion } = record.object
+    if (sound.get(namespace) !== resourceVersion) {
+      try {
+        await store.content(`namespace/${namespace}`, record.index.revisions[0]!, await signer.storedTrust())
+      } catch (error) {
+        if (!(error instanceof SignetError) || !error.code.startsWith('BUNDLE_')) throw error
+        return 'content'
+      }
+      sound.set(namespace, resourceVersion)
+    }
+    return isLabelled(record) ? 'none' : 'labels'
+  }
+
   async function bring(namespace: string, parts: BundleParts | null): Promise<Publication> {
     for (let attempt = 0; attempt < MAX_ATTEMPTS; attempt++) {
       const record = await readIndex(store.objects, namespace)
@@ -170,6 +192,11 @@ export function createPublisher(deps: PublisherDeps): Publisher {
       : null
     const key = await signer.current()
     const knownKeys = new Set((await signer.storedTrust()).keys.map(({ kid }) => kid))
+    const isKnownKey = (keyId: string): boolean => keyId === key.kid || knownKeys.has(keyId)
+    // Before anything is looked at: what somebody deleted of it is there again.
+    if (wanted !== null && wanted.digest === inForce?.digest) await store.put(wanted.modules, policy)
+    const damage = await damageOf(namespace, record, inForce !== undefined && isKnownKey(inForce.key_id))
+    const isLost = damage === 'content'
     const decision = decide({
       index,
       rollbackTo: record?.rollbackTo,
@@ -177,7 +204,8 @@ export function createPublisher(deps: PublisherDeps): Publisher {
       term: deps.term(),
       now: now(),
       renewBeforeMs: renewBefore(namespace, lifetimeMs),
-      isKnownKey: (keyId) => keyId === key.kid || knownKeys.has(keyId),
+      isKnownKey,
+      damage,
       maxOutbox: MAX_OUTBOX,
     })
     const problems = [...(resolved?.problems ?? [])]
@@ -202,7 +230,9 @@ export function createPublisher(deps: PublisherDeps): Publisher {
         term: deps.term(),
         revisions: [{ ...current, ...signed }, ...index!.revisions.slice(1)],
       }
-      if ((await writeIndex(store.objects, record, namespace, next)) === null) return null
+      const written = await writeIndex(store.objects, record, namespace, next)
+      if (written === null) return null
+      sound.set(namespace, written.object.resourceVersion)
       return stays(decision.held ? 'held' : 'signed-again')
     }
 
@@ -214,7 +244,7 @@ export function createPublisher(deps: PublisherDeps): Publisher {
       problems.push({ part: 'bundle', error: tooLarge(namespace) })
       return stays('refused')
     }
-    const sequence = nextSequence(index, now())
+    const sequence = nextSequence(index, now(), isLost)
     const signed = await sign(scope, sequence, content.modules, content.policy)
     const issuedAt = new Date(signed.issued_at)
     const revision: StoredRevision = {
@@ -241,10 +271,12 @@ export function createPublisher(deps: PublisherDeps): Publisher {
     const next = withRevision(
       index,
       { scope, term: deps.term(), revision, event },
-      { keep, rollbackTo: record?.rollbackTo },
+      { keep, rollbackTo: record?.rollbackTo, isLost },
     )
     if (deps.holds?.() === false) throw new SignetError('BUNDLE_STALE', 'This replica does not lead any more')
-    if ((await writeIndex(store.objects, record, namespace, next)) === null) return null
+    const written = await writeIndex(store.objects, record, namespace, next)
+    if (written === null) return null
+    sound.set(namespace, written.object.resourceVersion)
     const outcome = target === undefined ? 'published' : 'rolled-back'
     return { outcome, revision: revision.revision, sequence, problems }
   }

@@ -73,7 +73,12 @@ export function keepRevisions(
  * The sequence of the next revision. Strictly above the last one; a namespace's first is the time in seconds, so that an index that was
  * lost (deleted, or restored from a backup that lacks it) continues above whatever proxies have in force.
  */
-export function nextSequence(index: RevisionIndex | null, now: Date): number {
+export function nextSequence(index: RevisionIndex | null, now: Date, isLost = false): number {
   const last = index?.revisions[0]?.sequence
-  return last === undefined ? Math.floor(now.getTime() / 1000) : last + 1
+  const seconds = Math.floor(now.getTime() / 1000)
+  if (last === undefined) return seconds
+  if (!isLost) return last + 1
+  // Somebody wrote it, too high or too low: the others may still be right.
+  const known = index!.revisions.map(({ sequence }) => sequence).filter((sequence) => sequence < 2 * seconds)
+  return Math.max(seconds, ...known.map((sequence) => sequence + 1))
 }

@@ -36,6 +36,15 @@ export function readIndexObject(object: StoredObject): IndexRecord {
   return { namespace, index, rollbackTo: object.annotations[ROLLBACK_TO], object }
 }
 
+/** Whether replicas find it: they follow labels. */
+export function isLabelled({ namespace, object }: IndexRecord): boolean {
+  return Object.entries(labelsOf(namespace)).every(([name, value]) => object.labels[name] === value)
+}
+
+function labelsOf(namespace: string): Record<string, string> {
+  return { ...objectLabels('index'), [NAMESPACE_LABEL]: namespace }
+}
+
 /** Throws BUNDLE_INVALID. Null where there is none. */
 export async function readIndex(objects: ObjectStore, namespace: string): Promise<IndexRecord | null> {
   const object = await objects.read(indexName(namespace))
@@ -52,7 +61,7 @@ export async function writeIndex(
   const { 'kubectl.kubernetes.io/last-applied-configuration': _, ...annotations } = read?.object.annotations ?? {}
   const object = {
     name: indexName(namespace),
-    labels: { ...read?.object.labels, ...objectLabels('index'), [NAMESPACE_LABEL]: namespace },
+    labels: { ...read?.object.labels, ...labelsOf(namespace) },
     annotations: { ...annotations, [REVISION]: index.revisions[0]?.revision ?? '' },
     // Pretty, since people read it; parsed again, since what we cannot read back must not get in.
     data: { 'index.json': `${JSON.stringify(index, null, 1)}\n` },

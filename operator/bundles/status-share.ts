@@ -4,6 +4,7 @@ import Type from 'typebox'
 import { Compile } from 'typebox/compile'
 import { pause, type Clock } from '#operator/clock.ts'
 import { OBJECT_LABEL, objectLabels, type ObjectOwner, type ObjectStore, type StoredObject } from './objects.ts'
+import { createTurns } from './source.ts'
 import { createStatusRegistry, type Recorded, type StatusRegistry } from './registry.ts'
 import type { ProxyStatus } from './status-report.ts'
 
@@ -69,6 +70,8 @@ export function createStatusShare(options: StatusShareOptions): StatusShare {
   const now = (): number => clock.wallMs()
   const own = createStatusRegistry({ maxProxies, expiryMs, now })
   const view = createStatusRegistry({ maxProxies: 2 * maxProxies, expiryMs, now })
+  // One at a time: packed content may grow a thousandfold.
+  const turn = createTurns(1)
   let news = false
   let writtenMs = -Infinity
 
@@ -130,7 +133,8 @@ export function createStatusShare(options: StatusShareOptions): StatusShare {
         label: OBJECT_LABEL,
         values: ['status'],
         onChange: (change) => {
-          if (change.type === 'present') take(change.object).catch((error: unknown) => options.onError?.(error))
+          if (change.type === 'present')
+            turn(() => take(change.object)).catch((error: unknown) => options.onError?.(error))
         },
         onSynced: () => {},
         onError: (error) => options.onError?.(error),

@@ -19,7 +19,7 @@ export type UpkeepDeps = {
   readonly collectMs?: number
   readonly onError: (error: unknown) => void
   readonly onUnaudited?: (events: number) => void
-  /** What is stored is not believed, since its key is gone: only the rules themselves can be signed. */
+  /** What is stored is not believed, since its key is gone or somebody changed it: only the rules themselves can be signed. */
   readonly onUntrusted?: (namespace: string) => void
 }
 
@@ -50,20 +50,27 @@ export async function upkeepRound(deps: UpkeepDeps, collecting: boolean, signal:
   const namespaces = heads.map(({ name }) => namespaceOfIndex(name)).filter((namespace) => namespace !== null)
   const used = new Set<string>()
   const keys = { inForce: new Set<string>(), stored: new Set<string>() }
+  /** Of each blob that is in force: whose it is. */
+  const users = new Map<string, string[]>()
   let unaudited = 0
   let isComplete = true
   for (const namespace of namespaces) {
     if (signal.aborted) return
     try {
       // After its upkeep, so that what is read is what is now in force.
-      await publisher.upkeep(namespace)
+      const { problems } = await publisher.upkeep(namespace)
+      for (const { error } of problems) if (error.code === 'BUNDLE_UNTRUSTED') throw error
       const record = await readIndex(objects, namespace)
       if (record === null) continue
       unaudited += record.index.outbox.length
       for (const [place, revision] of record.index.revisions.entries()) {
         for (const blob of [...revision.modules, revision.policy]) used.add(blob)
         keys.stored.add(revision.key_id)
-        if (place === 0) keys.inForce.add(revision.key_id)
+        if (place > 0) continue
+        keys.inForce.add(revision.key_id)
+        for (const blob of [...revision.modules, revision.policy]) {
+          users.set(blob, [...(users.get(blob) ?? []), namespace])
+        }
       }
     } catch (error) {
       isComplete = false
@@ -72,6 +79,10 @@ export async function upkeepRound(deps: UpkeepDeps, collecting: boolean, signal:
     }
   }
   deps.onUnaudited?.(unaudited)
+  for (const blob of await deps.blobs.damaged(users.keys())) {
+    deps.onError(new SignetError('BUNDLE_UNAVAILABLE', `The stored blob ${blob} was damaged; it is stored again`))
+    for (const namespace of users.get(blob) ?? []) deps.onUntrusted?.(namespace)
+  }
   // What could not be read may need any key and any blob.
   await signer.refresh(isComplete ? keys : await everything(signer))
   if (!collecting || signal.aborted) return

@@ -17,6 +17,8 @@ export type ApiRequest = {
   readonly signal?: AbortSignal
   /** Default 30,000. */
   readonly timeoutMs?: number
+  /** Of the answer; default 256 MiB. Past it the request fails, `isTooLarge`. */
+  readonly maxBytes?: number
 }
 
 export type KubernetesClient = {
@@ -51,6 +53,13 @@ export function apiStatus(error: unknown): number | null {
   const status = error.details?.['status']
   return typeof status === 'number' ? status : null
 }
+
+/** The answer was larger than the request allowed. */
+export function isTooLarge(error: unknown): boolean {
+  return error instanceof SignetError && error.cause instanceof TooLarge
+}
+
+class TooLarge extends Error {}
 
 /** How long the server asked us to wait, in milliseconds. */
 export function retryAfterMs(error: unknown): number | null {
@@ -108,7 +117,7 @@ export function createKubernetesClient(credentials: ApiCredentials, options: { u
       const response = await exchange(request, null)
       if (response.statusCode >= 300) throw await failure(request, response)
       try {
-        return JSON.parse(await readText(response.body, MAX_RESPONSE_BYTES)) as T
+        return JSON.parse(await readText(response.body, request.maxBytes ?? MAX_RESPONSE_BYTES)) as T
       } catch (cause) {
         if (request.signal?.aborted === true) throw cause
         throw unavailable(request, cause)
@@ -197,7 +206,7 @@ async function readText(body: Readable, maxBytes: number): Promise<string> {
   let total = 0
   for await (const chunk of body as AsyncIterable<Buffer>) {
     total += chunk.length
-    if (total > maxBytes) throw new Error(`the answer is larger than ${maxBytes} bytes`)
+    if (total > maxBytes) throw new TooLarge(`the answer is larger than ${maxBytes} bytes`)
     chunks.push(chunk)
   }
   return Buffer.concat(chunks).toString('utf8')

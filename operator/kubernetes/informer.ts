@@ -1,5 +1,5 @@
 import { pause, type Clock } from '#operator/clock.ts'
-import { apiStatus, METADATA_LIST, METADATA_WATCH, retryAfterMs, type KubernetesClient } from './client.ts'
+import { apiStatus, isTooLarge, METADATA_LIST, METADATA_WATCH, retryAfterMs, type KubernetesClient } from './client.ts'
 import { objectKey, type KubernetesObject, type ObjectList } from './object.ts'
 import { watchLines } from './watch-lines.ts'
 
@@ -51,6 +51,8 @@ export type Informer<T> = {
 }
 
 const PAGE_OBJECTS = 500
+/** A page that is larger is asked for again in smaller ones: parsing it holds the event loop. One object has its limit from etcd. */
+const PAGE_BYTES = 16 * 1024 * 1024
 const BACKOFF = { baseMs: 200, maxMs: 10_000 }
 /** A watch that lived that long ended in the ordinary way. */
 const HEALTHY_WATCH_MS = 5_000
@@ -119,13 +121,23 @@ export function createInformer<T extends KubernetesObject>(options: InformerOpti
     const seen = new Set<string>()
     let next: string | undefined
     let listedVersion = ''
-    do {
-      const page: ObjectList<T> = await client.request<ObjectList<T>>({
-        path: options.path,
-        query: { ...selectors(options), limit: PAGE_OBJECTS, continue: next },
-        ...(options.metadataOnly === true ? { accept: METADATA_LIST } : {}),
-        signal,
-      })
+    let limit = PAGE_OBJECTS
+    let isComplete = false
+    while (!isComplete) {
+      let page: ObjectList<T>
+      try {
+        page = await client.request<ObjectList<T>>({
+          path: options.path,
+          query: { ...selectors(options), limit, continue: next },
+          ...(options.metadataOnly === true ? { accept: METADATA_LIST } : {}),
+          ...(limit === 1 ? {} : { maxBytes: PAGE_BYTES }),
+          signal,
+        })
+      } catch (error) {
+        if (!isTooLarge(error) || limit === 1) throw error
+        limit = Math.ceil(limit / 4)
+        continue
+      }
       heardMs = clock.monotonicMs()
       for (const object of page.items ?? []) {
         seen.add(objectKey(object.metadata))
@@ -133,7 +145,8 @@ export function createInformer<T extends KubernetesObject>(options: InformerOpti
       }
       next = page.metadata.continue === '' ? undefined : page.metadata.continue
       listedVersion = page.metadata.resourceVersion ?? ''
-    } while (next !== undefined)
+      isComplete = next === undefined
+    }
     for (const key of objects.keys()) if (!seen.has(key)) remove(key)
     version = listedVersion
     observer?.listed(objects.size)

@@ -62,6 +62,9 @@ function lease(api: MemoryApi): Lease {
   return api.get(LEASES, 'signet-system/signet-operator') as unknown as Lease
 }
 
+/** Seconds from 2020 to when the manual clock begins. */
+const FIRST_TERM = (Date.parse('2026-11-23T09:30:00Z') - Date.parse('2020-01-01T00:00:00Z')) / 1000
+
 describe('leader election', () => {
   it('the first candidate makes the lease and leads; the other waits as long as it is renewed', async () => {
     const [api, clock] = [memoryApi(), manualClock()]
@@ -71,7 +74,7 @@ describe('leader election', () => {
     await clock.advance(120_000)
     expect([a.election.leading, b.election.leading]).toEqual([true, false])
     expect(lease(api).spec?.holderIdentity).toBe('a')
-    expect(lease(api).spec?.leaseTransitions).toBe(0)
+    expect(lease(api).spec?.leaseTransitions).toBe(FIRST_TERM)
     expect(a.terms).toHaveLength(1)
   })
 
@@ -96,7 +99,7 @@ describe('leader election', () => {
     expect(a.events).toEqual(['acquired', 'released'])
     await clock.advance(2_500)
     expect(b.election.leading).toBe(true)
-    expect(b.terms[0]?.number).toBe(1)
+    expect(b.terms[0]?.number).toBe(FIRST_TERM + 1)
   })
 
   it('a leader that died is followed after the lease has not changed for its duration, by the own clock', async () => {
@@ -117,6 +120,29 @@ describe('leader election', () => {
     await clock.advance(3_000)
     expect(b.election.leading).toBe(true)
     expect(lease(api).spec?.leaseTransitions).toBe(8)
+  })
+
+  it('a lease that was deleted leads to later terms than any before: what bundles remember must not lock us out', async () => {
+    const [api, clock] = [memoryApi(), manualClock()]
+    const a = candidate(api, clock, 'a')
+    await clock.advance(60_000)
+    api.remove(LEASES, 'signet-system/signet-operator')
+    await clock.advance(30_000)
+    expect(a.terms.length).toBeGreaterThan(1)
+    for (const [index, term] of a.terms.slice(1).entries()) expect(term.number).toBeGreaterThan(a.terms[index]!.number)
+  })
+
+  it('one that somebody wrote for years is left alone for five minutes', async () => {
+    const [api, clock] = [memoryApi(), manualClock()]
+    api.put(LEASES, {
+      metadata: { name: 'signet-operator', namespace: 'signet-system' },
+      spec: { holderIdentity: 'thief', leaseDurationSeconds: 2_147_483_647 },
+    })
+    const b = candidate(api, clock, 'b')
+    await clock.advance(299_000)
+    expect(b.election.leading).toBe(false)
+    await clock.advance(5_000)
+    expect(b.election.leading).toBe(true)
   })
 
   it('keeps to the duration that the holder wrote, where that is longer', async () => {

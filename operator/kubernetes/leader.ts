@@ -17,6 +17,11 @@ type LeaseSpec = {
   readonly leaseTransitions?: number
 }
 
+/** The longest `SIGNET_LEASE_MS`. */
+const MAX_LEASE_MS = 300_000
+/** 2020-01-01: the first term of a new lease is the seconds since then, above all those that one change of hands each can have led to. */
+const TERM_EPOCH_SECONDS = 1_577_836_800
+
 /** A term of leadership. */
 export type Term = {
   /** Aborts when the term ends, for whatever reason. */
@@ -85,12 +90,15 @@ export function createElection(options: ElectionOptions): Election {
       throw error
     })
     if (lease === null) {
-      const made = fresh(options, 0)
+      // Terms must grow even where somebody deleted the lease, or restored a cluster without it: bundles remember them.
+      const made = fresh(options, Math.max(0, Math.floor(clock.wallMs() / 1000) - TERM_EPOCH_SECONDS))
       return client.request<Lease>({ method: 'POST', path: collection, body: made, signal, timeoutMs: renewDeadlineMs })
     }
     observe(lease)
     const holder = lease.spec?.holderIdentity ?? ''
-    const othersMs = Math.max(leaseMs, (lease.spec?.leaseDurationSeconds ?? 0) * 1000)
+    // Whoever wrote it may claim any time: nobody is left alone for longer than any replica may be configured to lead in silence.
+    const claimedMs = Math.min((lease.spec?.leaseDurationSeconds ?? 0) * 1000, MAX_LEASE_MS)
+    const othersMs = Math.max(leaseMs, claimedMs)
     const unchangedMs = clock.monotonicMs() - (observed?.atMs ?? 0)
     if (holder !== '' && holder !== identity && unchangedMs < othersMs) return null
     const transitions = (lease.spec?.leaseTransitions ?? 0) + (holder === identity ? 0 : 1)

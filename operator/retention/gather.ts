@@ -1,5 +1,7 @@
-import type { RetentionPolicySpec, RetentionPolicyStatus } from '#core/rule/model.ts'
+import { Compile } from 'typebox/compile'
+import { RetentionPolicyStatus, type RetentionPolicySpec } from '#core/rule/model.ts'
 import type { ObjectMeta } from '#operator/kubernetes/object.ts'
+import { keepSpec, keepStatus } from '#operator/rules/gather.ts'
 
 /** What the operator keeps of a RetentionPolicy. */
 export type PolicyView = {
@@ -7,6 +9,8 @@ export type PolicyView = {
   readonly spec: RetentionPolicySpec
   readonly status?: RetentionPolicyStatus
 }
+
+const statusChecker = Compile(RetentionPolicyStatus)
 
 export function keepPolicy(policy: PolicyView): PolicyView {
   const { name, namespace, uid, resourceVersion, generation } = policy.metadata
@@ -18,8 +22,8 @@ export function keepPolicy(policy: PolicyView): PolicyView {
       ...(resourceVersion === undefined ? {} : { resourceVersion }),
       ...(generation === undefined ? {} : { generation }),
     },
-    spec: policy.spec,
-    ...(policy.status === undefined ? {} : { status: policy.status }),
+    spec: keepSpec(policy.spec),
+    ...keepStatus(policy.status, statusChecker),
   }
 }
 

@@ -1,4 +1,4 @@
-import { checkRuleObject } from '#core/rule/check.ts'
+import { checkRuleObject, type SpecFault } from '#core/rule/check.ts'
 import type { ComplianceRuleStatus } from '#core/rule/model.ts'
 import type { RuleProblem } from '#engine/compile/problem.ts'
 import { conditionsPrint, toCondition, type ConditionFacts } from '#operator/kubernetes/conditions.ts'
@@ -49,7 +49,7 @@ const acceptances = new WeakMap<RuleView, Acceptance>()
 export function judgeAcceptance(rule: RuleView): Acceptance {
   const known = acceptances.get(rule)
   if (known !== undefined) return known
-  const [first, ...rest] = checkRuleObject({ name: rule.metadata.name, spec: rule.spec })
+  const [first, ...rest] = faultsOf(rule)
   const more = rest.length > 0 ? ` (and ${rest.length} more)` : ''
   const acceptance: Acceptance =
     first === undefined
@@ -57,6 +57,28 @@ export function judgeAcceptance(rule: RuleView): Acceptance {
       : { accepted: false, message: cut(`${first.path} ${first.message}${more}`) }
   acceptances.set(rule, acceptance)
   return acceptance
+}
+
+function faultsOf(rule: RuleView): SpecFault[] {
+  try {
+    return checkRuleObject({ name: rule.metadata.name, spec: rule.spec })
+  } catch (error) {
+    // The API server takes ten thousand levels where no schema bounds them.
+    if (!(error instanceof RangeError)) throw error
+    return [{ path: 'spec', message: 'is nested too deep' }]
+  }
+}
+
+/**
+ * A rule as it is kept: one that is not valid without its spec, which nobody is going to compile, and which may be of any size where the CRD
+ * was changed.
+ */
+export function keepJudged(rule: RuleView): RuleView {
+  const acceptance = judgeAcceptance(rule)
+  if (acceptance.accepted) return rule
+  const bare: RuleView = { ...rule, spec: {} as RuleView['spec'] }
+  acceptances.set(bare, acceptance)
+  return bare
 }
 
 /** Whether proxies judge by the rule; `event` and `scan` are governance's. */

@@ -1,4 +1,5 @@
-import type { ComplianceRuleSpec, ComplianceRuleStatus } from '#core/rule/model.ts'
+import { Compile } from 'typebox/compile'
+import { ComplianceRuleStatus, type ComplianceRuleSpec } from '#core/rule/model.ts'
 import type { Change } from '#operator/kubernetes/informer.ts'
 import type { ObjectMeta } from '#operator/kubernetes/object.ts'
 
@@ -21,6 +22,18 @@ export function namespaceOf(scope: Scope): string | null {
   return scope === 'root' ? null : scope.slice('namespace/'.length)
 }
 
+const statusChecker = Compile(ComplianceRuleStatus)
+
+/** A status as far as it is one: where the CRD was changed, or is an older one, anything may be stored. */
+export function keepStatus<S>(status: S | undefined, checker: { Check(value: unknown): boolean }): { status?: S } {
+  return status !== undefined && checker.Check(status) ? { status } : {}
+}
+
+/** The same of a spec: what is no object is none, and is then told to be invalid. */
+export function keepSpec<S>(spec: S): S {
+  return typeof spec === 'object' && spec !== null && !Array.isArray(spec) ? spec : ({} as S)
+}
+
 /** A rule without what nobody here reads: labels, annotations (the last applied spec is among them) and managed fields. */
 export function keepRule(rule: RuleView): RuleView {
   const { name, namespace, uid, resourceVersion, generation } = rule.metadata
@@ -32,8 +45,8 @@ export function keepRule(rule: RuleView): RuleView {
       ...(resourceVersion === undefined ? {} : { resourceVersion }),
       ...(generation === undefined ? {} : { generation }),
     },
-    spec: rule.spec,
-    ...(rule.status === undefined ? {} : { status: rule.status }),
+    spec: keepSpec(rule.spec),
+    ...keepStatus(rule.status, statusChecker),
   }
 }
 

@@ -137,7 +137,10 @@ export function followRules(client: KubernetesClient): {
 
 /** `True Valid`, or undefined where the condition is not there or speaks of another generation. */
 export function condition(rule: RuleObjectView | undefined, type: string): string | undefined {
-  const found = rule?.status?.conditions?.find((each) => each.type === type)
+  const conditions: unknown = rule?.status?.conditions
+  // Somebody may have written anything there.
+  if (!Array.isArray(conditions)) return undefined
+  const found = (conditions as NonNullable<ComplianceRuleStatus['conditions']>).find((each) => each.type === type)
   if (found === undefined || found.observedGeneration !== rule?.metadata.generation) return undefined
   return `${found.status} ${found.reason}`
 }
