@@ -1,5 +1,7 @@
 import { defineConfig } from 'vitest/config'
 
+const REAL_THINGS = { testTimeout: 120_000, hookTimeout: 180_000 }
+
 export default defineConfig({
   test: {
     projects: [
@@ -19,9 +21,21 @@ export default defineConfig({
         test: {
           name: 'integration',
           include: ['test/**/*.test.ts'],
-          exclude: ['test/docs/**'],
-          testTimeout: 120_000,
-          hookTimeout: 180_000,
+          exclude: ['test/docs/**', 'test/operator/**', 'test/e2e/kubernetes/**'],
+          ...REAL_THINGS,
+          fileParallelism: false,
+        },
+      },
+      {
+        // The same with a Kubernetes API server of each file's own.
+        test: { name: 'operator', include: ['test/operator/**/*.test.ts'], ...REAL_THINGS },
+      },
+      {
+        // A whole node: one at a time.
+        test: {
+          name: 'kubernetes',
+          include: ['test/e2e/kubernetes/**/*.test.ts'],
+          ...REAL_THINGS,
           fileParallelism: false,
         },
       },

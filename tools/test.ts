@@ -3,7 +3,7 @@
 import path from 'node:path'
 import { ensureOpa } from '#tools/opa/build.ts'
 import { dependentsOf } from './checks/dependents.ts'
-import { findKubernetesTests, startKubernetesBuilds, type Outcome } from './checks/kubernetes.ts'
+import { startKubernetesBuilds, type Outcome } from './checks/kubernetes.ts'
 import { runStatic, runVitest, secondsSince, type CheckResult } from './checks/run.ts'
 
 const ROOT = path.resolve(import.meta.dirname, '..')
@@ -61,7 +61,6 @@ async function runChecks(wanted: ReadonlySet<Check>): Promise<CheckResult[]> {
     wanted.has('operator') || wanted.has('kubernetes')
       ? startKubernetesBuilds({ after: opa, onProgress: (line) => process.stdout.write(`   [kubernetes] ${line}\n`) })
       : null
-  const clustered = findKubernetesTests(ROOT)
   const withOpa = dependentsOf(
     'tools/opa/build.ts',
     ['{core,engine,runtime,proxy,ledger,operator,cli,tools,policies}/**/*.test.ts'],
@@ -77,18 +76,14 @@ async function runChecks(wanted: ReadonlySet<Check>): Promise<CheckResult[]> {
 
   await built('opa', opa)
   if (withOpa.length > 0) await check('policies', () => runVitest('policies', ['--project', 'unit', ...withOpa]))
-  const later = [...clustered.apiServer, ...clustered.node].flatMap((file) => ['--exclude', file])
-  await check('integration', () => runVitest('integration', ['--project', 'integration', ...later]))
+  await check('integration', () => runVitest('integration', ['--project', 'integration']))
   if (kubernetes === null) return results
-  if (clustered.apiServer.length > 0 && (await built('kube-apiserver', kubernetes.apiServer))) {
+  if (wanted.has('operator') && (await built('kube-apiserver', kubernetes.apiServer))) {
     // They wait for the cluster most of the time, each file for an API server of its own.
-    const sideBySide = ['--fileParallelism', '--maxWorkers=3']
-    await check('operator', () =>
-      runVitest('operator', ['--project', 'integration', ...sideBySide, ...clustered.apiServer]),
-    )
+    await check('operator', () => runVitest('operator', ['--project', 'operator', '--maxWorkers=3']))
   }
-  if (clustered.node.length > 0 && wanted.has('kubernetes') && (await built('node', kubernetes.node))) {
-    await check('kubernetes', () => runVitest('kubernetes', ['--project', 'integration', ...clustered.node]))
+  if (wanted.has('kubernetes') && (await built('node', kubernetes.node))) {
+    await check('kubernetes', () => runVitest('kubernetes', ['--project', 'kubernetes']))
   }
   return results
 }

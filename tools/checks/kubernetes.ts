@@ -4,18 +4,6 @@ import {
   KUBERNETES_TOOLS,
   type KubernetesTool,
 } from '#tools/kubernetes/build.ts'
-import { dependentsOf } from './dependents.ts'
-
-/** The tests that start an API server, and those that start a whole node. Both start it themselves; here is only when they can. */
-export type KubernetesTests = { readonly apiServer: readonly string[]; readonly node: readonly string[] }
-
-const PATTERNS = ['test/**/*.test.ts']
-
-export function findKubernetesTests(root: string): KubernetesTests {
-  const node = dependentsOf('test/support/node.ts', PATTERNS, root)
-  const apiServer = dependentsOf('test/support/api-server.ts', PATTERNS, root)
-  return { node, apiServer: apiServer.filter((file) => !node.includes(file)) }
-}
 
 /** What went wrong, or null when all is there. */
 export type Outcome = Promise<string | null>
