@@ -1,6 +1,7 @@
 import { isMeshContainer } from './mesh.ts'
 import { PROXY_PORT, PROXY_PORT_NAME, SIDECAR, type Capture } from './names.ts'
 import type { Container, PodSpec } from './pod.ts'
+import { foreignProtocol, looksLikeTls } from './protocol.ts'
 
 /** Where the proxy sends requests to, and the name that leads to the proxy instead. */
 export type CapturePlan = {
@@ -19,7 +20,11 @@ const HTTP_NAMES = ['http', 'web', 'http-web', 'http-api', 'api', 'http1', 'app-
 /** Names of ports that the platform asks, not clients. */
 const ASIDE = /metric|prom|health|live|ready|probe|admin|debug|profil|pprof/
 
-/** Chooses the one port that is captured: the one that `signet.dev/port` names, the only one, or the one whose name says HTTP. */
+/**
+ * Chooses the one port that is captured: the one that `signet.dev/port` names, the only one, or the one whose name says HTTP. A port that
+ * says that it is not HTTP is left alone under named-port, unless it is asked for: a database behind an HTTP proxy is a broken database.
+ * Under redirect it would be closed all the same.
+ */
 export function planCapture(
   spec: PodSpec,
   { capture, asked, passthroughPorts }: { capture: Capture; asked: string | null; passthroughPorts: readonly number[] },
@@ -30,6 +35,18 @@ export function planCapture(
   if (chosen === null) return { port: null, takenName: null, warnings }
   const all = candidates.filter(({ port }) => port === chosen.port)
   const takenName = all.find(({ name }) => name !== undefined)?.name ?? null
+  const protocol = foreignProtocol(takenName ?? undefined, chosen.port)
+  if (protocol !== null) {
+    const isLeft = asked === null && capture === 'named-port'
+    const why = `port ${takenName ?? chosen.port} looks like ${protocol}, and the proxy speaks HTTP/1.1`
+    if (isLeft)
+      return {
+        port: null,
+        takenName: null,
+        warnings: [`${why}: nothing is captured; name the port with signet.dev/port if it is HTTP`],
+      }
+    warnings.push(`${why}: its clients will get no answer; name another port with signet.dev/port if there is one`)
+  }
   if (capture === 'named-port') {
     if (takenName === null)
       warnings.push(
@@ -40,7 +57,7 @@ export function planCapture(
         `port ${chosen.port} has a hostPort, which leads to the application around the proxy; use capture redirect`,
       )
   }
-  if (looksLikeTls(takenName, chosen.port))
+  if (looksLikeTls(takenName ?? undefined, chosen.port))
     warnings.push(
       `port ${takenName ?? chosen.port} looks like TLS; the proxy speaks HTTP on both sides, so end TLS in front of the pod, or name another port with signet.dev/port`,
     )
@@ -75,11 +92,13 @@ function choose(candidates: readonly Candidate[], asked: string | null, warnings
     return null
   }
   if (ports.length === 1) return candidates[0] ?? null
-  const serving = candidates.filter(({ name }) => name === undefined || !ASIDE.test(name))
+  const http = candidates.filter(({ name, port }) => foreignProtocol(name, port) === null)
+  const serving = http.filter(({ name }) => name === undefined || !ASIDE.test(name))
   const named =
-    HTTP_NAMES.map((wanted) => candidates.find(({ name }) => name === wanted)).find((found) => found !== undefined) ??
-    serving.find(({ name }) => name?.startsWith('http-') === true) ??
+    HTTP_NAMES.map((wanted) => http.find(({ name }) => name === wanted)).find((found) => found !== undefined) ??
+    serving.find(({ name }) => name !== undefined && /(^|-)http(-|$)/.test(name)) ??
     serving[0] ??
+    http[0] ??
     candidates[0] ??
     null
   if (named !== null)
@@ -93,10 +112,6 @@ function hasHostPort(spec: PodSpec, port: number): boolean {
   return spec.containers.some(({ ports }) =>
     (ports ?? []).some(({ containerPort, hostPort }) => containerPort === port && (hostPort ?? 0) > 0),
   )
-}
-
-function looksLikeTls(name: string | null, port: number): boolean {
-  return name === 'https' || name?.startsWith('https-') === true || (name === null && (port === 443 || port === 8443))
 }
 
 /** The pod with the port's name taken from the containers that had it, and what was taken, by `container/containerPort`. */

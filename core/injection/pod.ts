@@ -67,6 +67,8 @@ const PodSpec = Type.Object({
   initContainers: Type.Optional(Type.Array(Container)),
   volumes: Type.Optional(Type.Array(Type.Object({ name: Type.String() }))),
   serviceAccountName: Type.Optional(Type.String()),
+  /** Its deprecated name, which charts still write; the API server fills both in. */
+  serviceAccount: Type.Optional(Type.String()),
   hostNetwork: Type.Optional(Type.Boolean()),
   hostPID: Type.Optional(Type.Boolean()),
   shareProcessNamespace: Type.Optional(Type.Boolean()),

@@ -37,7 +37,8 @@ export function readWishes(pod: PodObject, { template, namespace }: InjectionSet
       )
   }
 
-  let producerId = `${namespace.name}/${pod.spec.serviceAccountName ?? 'default'}`
+  // As the API server reads them: an empty name is none.
+  let producerId = `${namespace.name}/${pod.spec.serviceAccountName || pod.spec.serviceAccount || 'default'}`
   const askedProducer = annotations[ANNOTATIONS.producerId]
   if (askedProducer !== undefined && askedProducer !== producerId) {
     if (!askedProducer.startsWith(`${namespace.name}/`))

@@ -22,8 +22,9 @@ beforeAll(async () => {
   server = await startApiServer()
   await server.createNamespace('payments')
   for (const name of names) {
-    const { serviceAccountName } = load(name).pod.spec
-    if (serviceAccountName !== undefined) await server.createServiceAccount('payments', serviceAccountName)
+    const { serviceAccountName, serviceAccount } = load(name).pod.spec
+    const account = serviceAccountName ?? serviceAccount
+    if (account !== undefined) await server.createServiceAccount('payments', account)
   }
 })
 afterAll(() => server.stop())
