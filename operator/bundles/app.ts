@@ -10,7 +10,7 @@ import {
 import type { ServerOptions } from 'node:https'
 import { SignetError } from '#core/error/signet-error.ts'
 import type { Clock } from '#operator/clock.ts'
-import { useProblemResponses } from '#runtime/http/problem.ts'
+import { problemOf, useProblemResponses } from '#runtime/http/problem.ts'
 import { uuidV7 } from '#runtime/identifier.ts'
 import type { ServiceAccountAuthenticator } from '#runtime/identity/service-account.ts'
 import type { Logger } from '#runtime/telemetry/log.ts'
@@ -66,7 +66,9 @@ type Caller = { readonly namespace: string; readonly pod: { readonly name: strin
 type NamespaceRequest = FastifyRequest<{ Params: { name: string } }>
 
 const REQUEST_TIMEOUT_MS = 30_000
+const HANDSHAKE_TIMEOUT_MS = 10_000
 const MAX_CALLERS = 20_000
+const UNREADABLE: ReadonlySet<number> = new Set([400, 413, 415, 422])
 const CHUNK_BYTES = 64 * 1024
 const NAMESPACE = /^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/
 
@@ -82,7 +84,7 @@ export function buildBundlesApp(deps: BundlesDeps): FastifyInstance {
   // A held poll is silent for as long as it may be held.
   const connectionTimeout = (limits.maxWaitSeconds + 30) * 1000
   const app = fastify({
-    ...(deps.https === undefined ? {} : { https: deps.https }),
+    ...(deps.https === undefined ? {} : { https: { handshakeTimeout: HANDSHAKE_TIMEOUT_MS, ...deps.https } }),
     loggerInstance: logger,
     logController: new LogController({ disableRequestLogging: true }),
     genReqId: () => uuidV7(),
@@ -96,6 +98,13 @@ export function buildBundlesApp(deps: BundlesDeps): FastifyInstance {
   } as object) as unknown as FastifyInstance
   app.server.maxConnections = 2 * limits.maxHeldPolls
   useProblemResponses(app)
+  // Headers past what Node takes, and what is no HTTP.
+  app.server.on('clientError', () => metrics.refused.inc({ action: 'connection', code: 'REQUEST_INVALID' }))
+  // A report that cannot be read is refused before anybody asks whose it is.
+  app.addHook('onError', async (request, _reply, error) => {
+    if (request.method === 'POST' && UNREADABLE.has(problemOf(error).status))
+      metrics.statusReports.inc({ result: 'refused' })
+  })
 
   const polls = createHeldPolls({
     source,

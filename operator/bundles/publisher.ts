@@ -10,7 +10,7 @@ import { decide, withRevision, type Decision, type Situation } from './decide.ts
 import { createOutbox, MAX_OUTBOX } from './outbox.ts'
 import { publicationEvent } from './publication-event.ts'
 import { nextSequence, type StoredRevision } from './revision.ts'
-import { isLabelled, readIndex, writeIndex, type IndexRecord } from './revisions.ts'
+import { isLabelled, readIndex, REVISION, writeIndex, type IndexRecord } from './revisions.ts'
 import type { RevisionStore } from './revision-store.ts'
 import type { BundleSigner } from './signer.ts'
 
@@ -244,7 +244,7 @@ export function createPublisher(deps: PublisherDeps): Publisher {
       problems.push({ part: 'bundle', error: tooLarge(namespace) })
       return stays('refused')
     }
-    const sequence = nextSequence(index, now(), isLost)
+    const sequence = nextSequence(index, now(), isLost, record?.object.annotations[REVISION])
     const signed = await sign(scope, sequence, content.modules, content.policy)
     const issuedAt = new Date(signed.issued_at)
     const revision: StoredRevision = {

@@ -3,7 +3,8 @@ import { parseIndex, type RevisionIndex } from './revision.ts'
 
 /** Which revision a person wants in force; stays until the annotation is removed. On the index ConfigMap. */
 export const ROLLBACK_TO = 'signet.dev/rollback-to'
-const REVISION = 'signet.dev/revision'
+/** For people. */
+export const REVISION = 'signet.dev/revision'
 const NAMESPACE_LABEL = 'signet.dev/bundle-namespace'
 const PREFIX = 'signet-bundles-'
 

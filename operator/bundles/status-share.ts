@@ -29,7 +29,7 @@ const CONTENT = 'proxies.json.gz'
 /** When its replica wrote it last; one of a replica that is gone is removed by the leader. */
 export const WRITTEN_AT = 'signet.dev/written-at'
 const MAX_OBJECT_BYTES = 900 * 1024
-const MAX_UNPACKED_BYTES = 32 << 20
+const MAX_UNPACKED_BYTES = 16 << 20
 
 export type StatusShareOptions = {
   readonly objects: ObjectStore

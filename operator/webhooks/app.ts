@@ -9,6 +9,7 @@ import { problemOf, useProblemResponses } from '#runtime/http/problem.ts'
 import { uuidV7 } from '#runtime/identifier.ts'
 import type { Logger } from '#runtime/telemetry/log.ts'
 import type { MetricsRegistry } from '#runtime/telemetry/metrics.ts'
+import { boundIdleConnections } from './idle-connections.ts'
 import { reviewRetention, reviewRule, type ObjectReviewDeps } from './objects.ts'
 import { reviewPod, type Asked, type InjectionResult, type PodReviewDeps } from './pods.ts'
 import { readReview, reviewResponse, type AdmissionRequest, type ReviewedResource, type Verdict } from './review.ts'
@@ -37,6 +38,11 @@ const MAX_BYTES_UNDER_WAY = 64 * 1_048_576
 /** Nearly all are smaller, and never wait for the big ones. */
 const SMALL_BYTES = 262_144
 const REQUEST_TIMEOUT_MS = 10_000
+/** The API server waits for ten seconds, half of which a check may take. */
+const MAX_CHECK_WAIT_MS = 4_000
+const HANDSHAKE_TIMEOUT_MS = 5_000
+/** The API server has some; half of the places are kept for requests. */
+const MAX_IDLE_CONNECTIONS = 128
 const WEBHOOKS = ['mutate-pods', 'validate-rules', 'validate-retention'] as const
 type Webhook = (typeof WEBHOOKS)[number]
 
@@ -47,14 +53,18 @@ type Webhook = (typeof WEBHOOKS)[number]
  */
 export function buildWebhooksApp(deps: WebhooksDeps): FastifyInstance {
   const metrics = createMetrics(deps.registry)
-  const turnstile = createTurnstile({ maxRunning: deps.maxChecks ?? 2, maxWaiting: deps.maxWaitingChecks ?? 32 })
+  const turnstile = createTurnstile({
+    maxRunning: deps.maxChecks ?? 2,
+    maxWaiting: deps.maxWaitingChecks ?? 32,
+    maxWaitMs: MAX_CHECK_WAIT_MS,
+  })
   const objects: ObjectReviewDeps = {
     ...deps,
     checkRule: (rule: RuleObject): Promise<readonly RuleProblem[]> => turnstile.run(() => deps.checkRule(rule)),
   }
   const logger: FastifyBaseLogger = deps.log
   const app = fastify({
-    ...(deps.https === undefined ? {} : { https: deps.https }),
+    ...(deps.https === undefined ? {} : { https: { handshakeTimeout: HANDSHAKE_TIMEOUT_MS, ...deps.https } }),
     loggerInstance: logger,
     logController: new LogController({ disableRequestLogging: true }),
     genReqId: () => uuidV7(),
@@ -65,7 +75,8 @@ export function buildWebhooksApp(deps: WebhooksDeps): FastifyInstance {
     exposeHeadRoutes: false,
     forceCloseConnections: 'idle',
   } as object) as unknown as FastifyInstance
-  app.server.maxConnections = 256
+  app.server.maxConnections = 2 * MAX_IDLE_CONNECTIONS
+  boundIdleConnections(app.server, MAX_IDLE_CONNECTIONS)
   useProblemResponses(app)
   // Bytes, for a strict parser of our own; no other type has one, and is refused.
   app.removeAllContentTypeParsers()

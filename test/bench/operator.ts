@@ -192,7 +192,7 @@ function followRevisions(client: KubernetesClient): Revisions {
   return {
     of: (namespace) => of(namespace)?.revision,
     async next(namespace, before, sinceMs) {
-      await eventually(`a revision of ${namespace}`, () => of(namespace)?.revision !== before, 120_000)
+      await eventually(`a revision of ${namespace}`, () => of(namespace)?.revision !== before, 600_000)
       return (of(namespace)?.atMs ?? 0) - sinceMs
     },
     async stop() {
