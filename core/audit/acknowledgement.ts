@@ -8,6 +8,7 @@ import type { IngestAck, LogAck } from './wire.ts'
 const CONTEXT = 'SignetV1'
 const ACK_TYPE = 'application/vnd.signet.ack.v1+json'
 const CLOSE_BRACE = 0x7d
+const COMMA = 0x2c
 const LOG_ACK_TYPE = 'application/vnd.signet.log-ack.v1+json'
 /** base64url of the 64 bytes of an Ed25519 signature. */
 const SIGNATURE = /^[A-Za-z0-9_-]{86}$/
@@ -44,9 +45,10 @@ export function verifyAckBytes(bytes: Buffer, ack: Signed, key: ActiveAckKey): b
   const end = bytes.length - tail.length
   if (ack.key_id !== key.keyId || !SIGNATURE.test(ack.signature) || bytes.toString('latin1', Math.max(0, end)) !== tail)
     return false
-  const unsigned = Buffer.from(bytes.subarray(0, end + 1))
-  unsigned[end] = CLOSE_BRACE
-  const signed = pae(CONTEXT, ACK_TYPE, unsigned)
+  // In its place, and back: an answer to a batch is long, and copied once is enough.
+  bytes[end] = CLOSE_BRACE
+  const signed = pae(CONTEXT, ACK_TYPE, bytes.subarray(0, end + 1))
+  bytes[end] = COMMA
   if (!verify(null, signed, key.publicKey, Buffer.from(ack.signature, 'base64url'))) return false
   requireValidKey(ack, key)
   return true

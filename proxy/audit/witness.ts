@@ -34,8 +34,9 @@ export type WitnessOptions = {
 export class Witness {
   readonly #options: WitnessOptions
   #checkpoint: Checkpoint | null
-  /** The answer that it came with, as received. */
-  #signed: Buffer | null = null
+  /** The answer that it came with, as received: the first `#signedLength` bytes of a buffer that is used again. */
+  #signed = Buffer.alloc(0)
+  #signedLength = 0
   #consistent = true
 
   constructor(options: WitnessOptions) {
@@ -55,15 +56,26 @@ export class Witness {
   /** `signed`: the verified answer that carries the head, as received; null where it came unsigned, which only can raise the alarm. */
   async compare(next: Checkpoint, signed: Buffer | null): Promise<void> {
     const found = compareCheckpoints(this.#checkpoint, next)
-    const before = this.#signed
+    const evidence = found === null ? null : { before: this.#keptAnswer(), after: answerOf(signed) }
     if (signed !== null) {
       this.#checkpoint = next
-      this.#signed = signed
+      this.#keep(signed)
     }
-    if (found !== null) await this.#alarm(found, before, signed)
+    if (found !== null && evidence !== null) await this.#alarm(found, evidence)
   }
 
-  async #alarm(found: Inconsistency, signedBefore: Buffer | null, signedAfter: Buffer | null): Promise<void> {
+  /** A copy: each answer kept as it came would live long enough to be moved to the old generation, for a full collection to find. */
+  #keep(signed: Buffer): void {
+    if (signed.length > this.#signed.length) this.#signed = Buffer.alloc(signed.length * 2)
+    signed.copy(this.#signed)
+    this.#signedLength = signed.length
+  }
+
+  #keptAnswer(): unknown {
+    return answerOf(this.#signedLength === 0 ? null : this.#signed.subarray(0, this.#signedLength))
+  }
+
+  async #alarm(found: Inconsistency, signed: { before: unknown; after: unknown }): Promise<void> {
     const { evidence, logger, onInconsistent } = this.#options
     this.#consistent = false
     onInconsistent()
@@ -78,9 +90,7 @@ export class Witness {
       'the ledger contradicts what it signed before: its chain was set back or forked',
     )
     try {
-      const kept = await evidence.append([
-        { ...found, signed_before: answerOf(signedBefore), signed_after: answerOf(signedAfter) },
-      ])
+      const kept = await evidence.append([{ ...found, signed_before: signed.before, signed_after: signed.after }])
       if (!kept)
         logger.error({ path: evidence.path }, 'the file of contradictions is full: this one is only in the log')
     } catch (error) {

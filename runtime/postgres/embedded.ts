@@ -1,4 +1,5 @@
 import { spawn, type ChildProcess } from 'node:child_process'
+import { randomInt } from 'node:crypto'
 import { chown, readFile, rename, rm, writeFile } from 'node:fs/promises'
 import { existsSync } from 'node:fs'
 import { createServer } from 'node:net'
@@ -21,7 +22,7 @@ export type EmbeddedPostgres = {
 
 export type EmbeddedPostgresOptions = {
   dataDir: string
-  /** 0 or absent: any free port. */
+  /** 0 or absent: any free port below the system's ephemeral ones, so that no outgoing connection takes it while the server is down. */
   port?: number
   /** Of the role `postgres`; used when the data folder is made, and has to stay the same afterwards. */
   superuserPassword: string
@@ -33,6 +34,9 @@ export type EmbeddedPostgresOptions = {
 const START_TIMEOUT_MS = 60_000
 const STOP_TIMEOUT_MS = 30_000
 const LOG_TAIL_CHARS = 8_000
+/** Below 32768, where Linux begins with the ports of outgoing connections (ip_local_port_range). */
+const CHOSEN_PORTS = [10_000, 32_000] as const
+const MAX_TRIES = 100
 
 /**
  * The server runs under a shell that holds our end of a pipe as stdin: when this process dies, however it dies, the pipe
@@ -186,15 +190,23 @@ function ready(child: ChildProcess, port: number, onLog: ((line: string) => void
 }
 
 /** The port to use. Asked for and taken: PORT_IN_USE, before anything is written. */
-function claimPort(port: number): Promise<number> {
-  return new Promise((resolve, reject) => {
+async function claimPort(asked: number): Promise<number> {
+  if (asked !== 0) {
+    if (await isFree(asked)) return asked
+    throw portInUse(asked)
+  }
+  for (let tries = 0; ; tries++) {
+    const port = randomInt(...CHOSEN_PORTS)
+    if (await isFree(port)) return port
+    if (tries === MAX_TRIES) throw portInUse(port)
+  }
+}
+
+function isFree(port: number): Promise<boolean> {
+  return new Promise((resolve) => {
     const probe = createServer()
-    probe.once('error', () => reject(portInUse(port)))
-    probe.listen(port, '127.0.0.1', () => {
-      const address = probe.address()
-      const claimed = typeof address === 'object' && address !== null ? address.port : port
-      probe.close(() => resolve(claimed))
-    })
+    probe.once('error', () => resolve(false))
+    probe.listen(port, '127.0.0.1', () => probe.close(() => resolve(true)))
   })
 }
 

@@ -224,8 +224,8 @@ describe('the fixtures of injection', () => {
       (each) => each.toJS() as object,
     )
     const { pod: body, eligibility } = injectPod(readPod(given), requiredSettings(FACTS))
-    if (body.spec.serviceAccountName !== undefined)
-      await server.createServiceAccount(NAMESPACE, body.spec.serviceAccountName)
+    const account = body.spec.serviceAccountName ?? (body.spec as { serviceAccount?: string }).serviceAccount
+    if (account !== undefined) await server.createServiceAccount(NAMESPACE, account)
     const { status, text } = await create(body)
     const reason = BY_THEMSELVES[file.slice(0, -'.in.yaml'.length)]
     if (eligibility.verdict === 'refuse') expect(text).toContain('Signet is required here')

@@ -141,7 +141,8 @@ async function launch(
   extraEnv: Record<string, string>,
 ): Promise<ProxyStack> {
   const spoolDir = path.join(dir, 'spool')
-  const command = [process.execPath, path.join(ROOT, 'proxy/main.ts')]
+  // With the options of the image (`Dockerfile`).
+  const command = [process.execPath, '--max-semi-space-size=8', path.join(ROOT, 'proxy/main.ts')]
   if (options.cpus !== undefined) command.unshift('taskset', '-c', options.cpus)
   const child = spawn(command[0] as string, command.slice(1), {
     env: {
