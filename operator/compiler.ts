@@ -8,6 +8,7 @@ import type { DecisionInput } from '#core/policy/decision.ts'
 import type { RuleObject } from '#core/rule/model.ts'
 import type { RuleSource } from '#engine/compile/compile.ts'
 import { checkDifferential, readSamples } from '#engine/compile/differential.ts'
+import type { OpaMemory, OpaMemoryLanes } from '#engine/compile/opa-memory.ts'
 import type { RuleProblem } from '#engine/compile/problem.ts'
 import { compileRuleSet, createCompileCache, type CompiledRules } from '#engine/compile/rule-set.ts'
 import type { CompileScope } from './rules/compilation.ts'
@@ -21,8 +22,8 @@ const NAMESPACE_TIMEOUT_MS = 30_000
 const TRIAL_RULES = 100
 /** Rules that are left out because of their decisions, one compilation each, before the scope as a whole is refused. */
 const MAX_ROUNDS = 6
-/** What failed its trial may have failed for want of time: it is tried again after this. */
-const FAILED_MS = 5 * 60_000
+/** What failed its trial may have failed for want of time: it is tried again, each time after twice as long. */
+const RETRY_MS = { first: 10_000, longest: 5 * 60_000 }
 
 /** The Rego files of the shipped rules, in the order of their paths. */
 export async function readStandardSources(directory = STANDARD_PACK): Promise<RuleSource[]> {
@@ -42,14 +43,18 @@ export function readStandardSamples(directory = join(STANDARD_PACK, 'samples')):
 
 export type CompilerOptions = {
   readonly opa: string
+  readonly memory: Pick<OpaMemoryLanes, 'root' | 'namespaces'>
   /** Of one compilation, and of one trial. */
   readonly timeoutMs: number
   /** Part of the root scope. */
   readonly files: readonly RuleSource[]
   readonly samples: readonly DecisionInput[]
-  /** The trial; for tests. */
+  /** The trial, and the monotonic clock; for tests. */
   readonly differential?: typeof checkDifferential
+  readonly now?: () => number
 }
+
+type FailedTrial = { readonly problems: RuleProblem[]; readonly retryAtMs: number; readonly waitMs: number }
 
 /**
  * Compiles scopes with OPA, and tries what is new in them on the samples, in wasm and in OPA, before anybody may publish it: a rule that the two
@@ -58,24 +63,28 @@ export type CompilerOptions = {
 export function createCompiler(options: CompilerOptions): CompileScope {
   const cache = createCompileCache({ maxEntries: CACHED_RULES })
   const passed = new LRUCache<string, true>({ max: CACHED_RULES })
-  const failing = new LRUCache<string, RuleProblem[]>({ max: CACHED_RULES, ttl: FAILED_MS })
+  const failing = new LRUCache<string, FailedTrial>({ max: CACHED_RULES })
+  const now = options.now ?? (() => performance.now())
   const differential = options.differential ?? checkDifferential
 
   const timeoutOf = (scope: string): number =>
     scope === 'root' ? options.timeoutMs : Math.min(options.timeoutMs, NAMESPACE_TIMEOUT_MS)
+  const memoryOf = (scope: string): OpaMemory => options.memory[scope === 'root' ? 'root' : 'namespaces']
   const compile = (scope: string, rules: readonly RuleObject[], files = scope === 'root' ? options.files : []) =>
     compileRuleSet({
       scope,
       rules,
       ...(files.length === 0 ? {} : { files }),
       opa: options.opa,
+      memory: memoryOf(scope),
       timeoutMs: timeoutOf(scope),
       cache,
     })
   const tryModule = (module: CompiledRules, only: ReadonlySet<string>): Promise<Trial> => {
     const { opa, samples } = options
-    const timeoutMs = timeoutOf(module.module.scope)
-    return faultsOf(only, () => differential({ module, samples, opa, timeoutMs, only }))
+    const { scope } = module.module
+    const trial = { module, samples, opa, memory: memoryOf(scope), timeoutMs: timeoutOf(scope), only }
+    return faultsOf(only, () => differential(trial))
   }
   /** In modules of their own: nobody else's rules are evaluated, and nobody else's path templates are in the input. */
   const tryInBatches = async (
@@ -105,39 +114,65 @@ export function createCompiler(options: CompilerOptions): CompileScope {
     scope: string,
     rules: readonly RuleObject[],
     module: CompiledRules,
-  ): Promise<Map<string, RuleProblem[]>> => {
+  ): Promise<{ faults: Map<string, RuleProblem[]>; retryAfterMs: number }> => {
     const prints = printsOf(scope, module)
     const only = new Set([...prints].filter(([, print]) => !passed.has(print)).map(([id]) => id))
-    if (only.size === 0) return new Map()
+    if (only.size === 0) return { faults: new Map(), retryAfterMs: Infinity }
     const known = new Map<string, RuleProblem[]>()
+    let retryAfterMs = Infinity
     for (const id of only) {
-      const problems = failing.get(prints.get(id)!)
-      if (problems !== undefined) known.set(id, problems)
+      const failed = failing.get(prints.get(id)!)
+      if (failed === undefined || now() >= failed.retryAtMs) continue
+      known.set(id, failed.problems)
+      if (isForTime(failed.problems)) retryAfterMs = Math.min(retryAfterMs, failed.retryAtMs - now())
     }
     // Not run again with each change beside it.
-    if (known.size > 0) return known
+    if (known.size > 0) return { faults: known, retryAfterMs }
     const isSmall = prints.size <= TRIAL_RULES
     const { faults, compared } = await (isSmall ? tryModule(module, only) : tryInBatches(scope, rules, only))
-    for (const [id, problems] of faults) failing.set(prints.get(id)!, problems)
+    for (const [id, problems] of faults) {
+      const print = prints.get(id)!
+      const waitMs = Math.min(RETRY_MS.longest, Math.max(RETRY_MS.first, 2 * (failing.get(print)?.waitMs ?? 0)))
+      failing.set(print, { problems, waitMs, retryAtMs: now() + waitMs })
+      if (isForTime(problems)) retryAfterMs = Math.min(retryAfterMs, waitMs)
+    }
     for (const id of compared) if (!faults.has(id)) passed.set(prints.get(id)!, true)
-    return faults
+    return { faults, retryAfterMs }
   }
 
   return async (scope, rules) => {
     const failed = new Map<string, readonly RuleProblem[]>()
+    const retries: number[] = []
     for (let round = 0; round < MAX_ROUNDS; round++) {
       const compiled = await compile(
         scope,
         rules.filter(({ name }) => !failed.has(name)),
       )
-      const faults = await tryOut(scope, rules, compiled.module)
+      if (compiled.retryAfterMs !== undefined) retries.push(compiled.retryAfterMs)
+      const { faults, retryAfterMs } = await tryOut(scope, rules, compiled.module)
+      if (retryAfterMs < Infinity) retries.push(retryAfterMs)
       const shipped = [...faults].find(([id]) => !rules.some(({ name }) => name === id))
       if (shipped !== undefined) throw refused(`the shipped rule ${shipped[0]}: ${shipped[1][0]?.message}`)
-      if (faults.size === 0) return { module: compiled.module, problems: new Map([...compiled.problems, ...failed]) }
+      if (faults.size === 0) {
+        const problems = new Map([...compiled.problems, ...failed])
+        return {
+          module: compiled.module,
+          problems,
+          ...(retries.length > 0 ? { retryAfterMs: Math.min(...retries) } : {}),
+        }
+      }
       for (const [id, problems] of faults) failed.set(id, problems)
     }
     throw refused('rules go on failing on the samples')
   }
+}
+
+/** As `checkDifferential` says it too. */
+const DOES_NOT_END = 'does not end'
+
+/** Another time it may go. What decides otherwise, or twice, does so for ever. */
+function isForTime(problems: readonly RuleProblem[]): boolean {
+  return problems.some(({ message }) => message.includes(`the rule ${DOES_NOT_END}: `))
 }
 
 /** `compared`: none where the evaluation was stopped by one of them. */
@@ -149,7 +184,7 @@ async function faultsOf(only: ReadonlySet<string>, run: () => ReturnType<typeof 
     for (const { rule, sample, wasm } of await run()) {
       const why =
         'undecidable' in wasm && wasm.undecidable.startsWith('wasm: ')
-          ? `does not end: ${wasm.undecidable.slice('wasm: '.length)}`
+          ? `${DOES_NOT_END}: ${wasm.undecidable.slice('wasm: '.length)}`
           : 'decides otherwise in wasm than in OPA; proxies run wasm'
       const message = `sample ${sample + 1}: the rule ${why}`
       if (!faults.has(rule)) faults.set(rule, [{ file: rule, line: 1, column: 1, message }])

@@ -78,6 +78,13 @@ export const OPERATOR_CONFIG = Type.Object({
       'Name of the MutatingWebhookConfiguration and ValidatingWebhookConfiguration whose `caBundle` is kept current.',
   }),
   SIGNET_OPA: Type.String({ minLength: 1, allowed: 'a path', description: 'The OPA binary that compiles rules.' }),
+  SIGNET_OPA_MEMORY_MIB: Type.Integer({
+    default: 2_048,
+    minimum: 768,
+    maximum: 65_536,
+    description:
+      "Memory that all of OPA's processes may have together, in MiB: three eighths, 768 at most, for rules that are being applied, the rest for what is compiled. A process that wants more than its share is ended, and one that cannot have it yet waits. The container needs 1.5 GiB besides.",
+  }),
   SIGNET_COMPILE_TIMEOUT_MS: Type.Integer({
     default: 120_000,
     minimum: 1_000,

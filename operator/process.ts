@@ -3,8 +3,10 @@ import { hostname } from 'node:os'
 import { SignetError } from '#core/error/signet-error.ts'
 import { checkRetentionObject } from '#core/rule/check.ts'
 import type { RuleObject } from '#core/rule/model.ts'
+import { createOpaMemory } from '#engine/compile/opa-memory.ts'
 import { checkRule } from '#engine/compile/rule-set.ts'
 import { unknownVariables } from '#runtime/config.ts'
+import { createAuditClient } from '#runtime/ledger/audit-client.ts'
 import { uuidV7 } from '#runtime/identifier.ts'
 import { followNamespaceMap } from '#runtime/identity/policy-file.ts'
 import { createServiceAccountAuthenticator } from '#runtime/identity/service-account.ts'
@@ -16,7 +18,6 @@ import { buildAdminApp } from './admin.ts'
 import { createBundlesMetrics } from './bundles/metrics.ts'
 import { createBundleService, type BundleService } from './bundles/service.ts'
 import { BUNDLES_AUDIENCE } from './bundles/app.ts'
-import { createLedgerAudit } from './bundles/ledger-audit.ts'
 import { readCertificate } from './certificates/authority.ts'
 import { certificatesFromFiles, certificatesFromSecret, type CertificateSource } from './certificates/source.ts'
 import { createWebhookConfigurations, noWebhookConfigurations } from './certificates/webhook-configurations.ts'
@@ -69,6 +70,7 @@ export async function startOperator(config: OperatorConfig, env: Environment = {
   const namespace = ownNamespace(config, credentials.namespace)
   const replica = config.SIGNET_POD_NAME ?? hostname().toLowerCase()
   const client = createKubernetesClient(credentials, { userAgent: SOFTWARE })
+  const opaMemory = createOpaMemory(config.SIGNET_OPA_MEMORY_MIB)
   const files = config.SIGNET_STANDARD_PACK ? await readStandardSources() : []
   const samples = await readStandardSamples()
   const certificates = certificateSource(config, { client, namespace, metrics, log })
@@ -77,7 +79,7 @@ export async function startOperator(config: OperatorConfig, env: Environment = {
   const ledger =
     config.SIGNET_LEDGER_URL === undefined || config.SIGNET_LEDGER_TOKEN_FILE === undefined
       ? null
-      : createLedgerAudit({
+      : createAuditClient({
           url: config.SIGNET_LEDGER_URL,
           tokenFile: config.SIGNET_LEDGER_TOKEN_FILE,
           ca: () => certificates.trustCa ?? undefined,
@@ -151,7 +153,7 @@ export async function startOperator(config: OperatorConfig, env: Environment = {
       [...cluster.policies()]
         .map(({ metadata, spec }) => ({ name: metadata.name, spec }))
         .filter((policy) => checkRetentionObject(policy).length === 0),
-    checkRule: (rule) => checkRule(rule, { opa: config.SIGNET_OPA, timeoutMs: CHECK_MS }),
+    checkRule: (rule) => checkRule(rule, { opa: config.SIGNET_OPA, memory: opaMemory.checks, timeoutMs: CHECK_MS }),
   })
   const events = createEventRecorder({
     client,
@@ -189,6 +191,7 @@ export async function startOperator(config: OperatorConfig, env: Environment = {
           events,
           compile: createCompiler({
             opa: config.SIGNET_OPA,
+            memory: opaMemory,
             timeoutMs: config.SIGNET_COMPILE_TIMEOUT_MS,
             files,
             samples,

@@ -71,6 +71,12 @@ export function createProxyMetrics(
       labelNames: ['tenant'],
       registers,
     }),
+    stampsAsked: new Counter({
+      name: 'signet_stamps_asked',
+      help: 'Stamps of other producers in upstream bodies that the ledger was asked about, by what it said; unavailable: it could not be asked',
+      labelNames: ['result'],
+      registers,
+    }),
     identityExchanges: new Counter({
       name: 'signet_identity_exchanges',
       help: 'Exchanges of the token of this pod for its keys, by how they ended',

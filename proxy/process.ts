@@ -1,7 +1,6 @@
 import type { FastifyInstance } from 'fastify'
 import { Pool } from 'undici'
 import type { Channel } from '#core/stamp/schema.ts'
-import { verifyStamp } from '#core/stamp/verify.ts'
 import { unknownVariables } from '#runtime/config.ts'
 import { listen, parseListenAddress } from '#runtime/http/listen.ts'
 import { uuidV7 } from '#runtime/identifier.ts'
@@ -29,6 +28,7 @@ import { openSequenceFloor } from './policy/sequence-floor.ts'
 import { readRequired } from './required-file.ts'
 import { parseAppProbes } from './probes.ts'
 import { boundedArchive } from './stamps/archive.ts'
+import { createStampVerifier } from './stamps/foreign.ts'
 import { StampStore } from './stamps/store.ts'
 import { watchFile } from './watched-file.ts'
 
@@ -106,6 +106,13 @@ export async function startProxy(
     software: `signet-proxy/${SOFTWARE_VERSION}`,
   })
 
+  // A stamp of ours, or of whoever else's key the keyring holds or the ledger knows, within this tenant.
+  const stampVerifier = createStampVerifier({
+    tenant: config.SIGNET_TENANT,
+    keyring: () => keys.index,
+    ask: (stampBytes, signal) => lookups.vouchesFor(stampBytes, signal),
+    onAsked: (result) => metrics.stampsAsked.inc({ result }),
+  })
   const stamps = new StampStore(config.SIGNET_STAMP_MEMORY_BYTES)
   const clock = { nowMs, monotonicMs }
   const recorder = new DecisionRecorder(journal, uuidV7, clock)
@@ -160,9 +167,7 @@ export async function startProxy(
         bufferBytes: config.SIGNET_BUFFER_BYTES,
         headersTimeoutMs: config.SIGNET_UPSTREAM_HEADERS_TIMEOUT_MS,
         bodyTimeoutMs: config.SIGNET_UPSTREAM_BODY_TIMEOUT_MS,
-        // A stamp of ours, or of whoever else's key the keyring holds, within this tenant.
-        checkStamp: (stampBytes, payload) =>
-          verifyStamp({ stampBytes, payload, keyring: keys.index, expected: { tenant: config.SIGNET_TENANT } }),
+        stampVerifier,
         nowMs,
         synced: config.SIGNET_AUDIT === 'strict' ? () => journal.synced() : null,
       },
@@ -263,6 +268,7 @@ export async function startProxy(
 
   return {
     log,
+    drainMs: drainLimitMs(config.SIGNET_DRAIN_MS),
     async stop() {
       draining = true
       for (const stop of stopWatching) stop()
@@ -276,6 +282,11 @@ export async function startProxy(
       await admin.close()
     },
   }
+}
+
+/** What closes when both drains have ended needs a moment; what never closes must not hold the pod up. */
+export function drainLimitMs(drainMs: number): number {
+  return Math.max(25_000, 2 * drainMs + 3_000)
 }
 
 /** Stops accepting, lets requests under way finish, and cuts what is left after `graceMs`. */

@@ -6,6 +6,7 @@ import { promisify } from 'node:util'
 import { parseAllDocuments } from 'yaml'
 import { describe, expect, it } from 'vitest'
 import { TEMPLATE } from '#core/injection/injection.fixture.ts'
+import { UsageError } from '../usage.ts'
 import { inject } from './inject.ts'
 
 const folder = mkdtempSync(path.join(tmpdir(), 'signet-inject-'))
@@ -191,12 +192,46 @@ describe('what cannot be used', () => {
   ])('$want', async ({ args, want }) => {
     await expect(inject(args, { readStdin: async () => '', write: () => {}, warn: () => {} })).rejects.toThrow(want)
   })
-  it('a bomb of aliases', async () => {
-    const bomb = `a: &a [x, x, x, x, x, x, x, x, x]\n${'bcdefghi'
-      .split('')
-      .map((name, i) => `${name}: &${name} [${Array(9).fill(`*${'abcdefgh'[i]}`).join(', ')}]`)
-      .join('\n')}\n`
-    await expect(run(bomb)).rejects.toThrow()
+  const BOMB = `a: &a [x, x, x, x, x, x, x, x, x]\n${'bcdefghi'
+    .split('')
+    .map((name, i) => `${name}: &${name} [${Array(9).fill(`*${'abcdefgh'[i]}`).join(', ')}]`)
+    .join('\n')}\n`
+  const POD = 'apiVersion: v1\nkind: Pod\nmetadata: {name: p}\nspec: {containers: [{name: a, image: x, args: '
+  const deep = (depth: number): string => '['.repeat(depth) + ']'.repeat(depth)
+  const BOMBS = [
+    { what: 'aliases', text: BOMB, want: 'aliases that repeat more than 1000 things' },
+    { what: 'an alias of nothing', text: 'a: *b\n', want: /alias/i },
+    {
+      what: 'a pod that holds itself',
+      text: 'apiVersion: v1\nkind: Pod\nmetadata: {name: p}\nspec: &s {containers: [{name: a, image: x, self: *s}]}\n',
+      want: /alias|nested/i,
+    },
+    { what: 'lists in lists', text: deep(100_000), want: /nested too deep|is not YAML/ },
+    {
+      what: 'lists in lists of a pod',
+      text: `${POD}${deep(3_000)}}]}\n`,
+      want: /nested too deep|not a pod|is not YAML/,
+    },
+    {
+      what: 'maps in maps',
+      text: `${'{a: '.repeat(20_000)}${'}'.repeat(20_000)}`,
+      want: /nested too deep|is not YAML/,
+    },
+    { what: 'keys that merge', text: `<<: &a [{<<: *a}]\n`, want: /alias|nested|YAML|not YAML|Merge/i },
+  ]
+  it.each(BOMBS)('a bomb of $what', async ({ text, want }) => {
+    await expect(run(text)).rejects.toThrow(want)
+    await expect(run(text)).rejects.toBeInstanceOf(UsageError)
+  })
+  it.each(BOMBS)('as a command: one line and exit code 2, for $what', async ({ text }) => {
+    const command = ['cli/main.ts', 'inject', '-f', file('bomb.yaml', text), '--settings', settings]
+    const cwd = path.resolve(import.meta.dirname, '../..')
+    const ended = promisify(execFile)(process.execPath, command, { cwd })
+    const { code, stderr } = await ended.then(
+      () => ({ code: 0, stderr: '' }),
+      (error: { code: number; stderr: string }) => error,
+    )
+    expect([code, stderr.trim().split('\n').length, stderr]).toEqual([2, 1, expect.stringMatching(/^signet: /)])
   })
 })
 

@@ -57,17 +57,20 @@ export async function inject(args: string[], io: InjectIo = processIo()): Promis
   for (const file of files) {
     const documents = parse(file === '-' ? await io.readStdin() : await read(file), file)
     for (const document of documents) {
-      const given: unknown = document.toJS({ maxAliasCount: 1_000 })
+      const given = valueOf(document, file)
       if (given === null || given === undefined) continue
-      const { object, injections } = injectObject(given, {
-        template,
-        map,
-        namespace: flags.namespace ?? 'default',
-        required: flags.required === true,
+      const { injections, text } = shallow(file, () => {
+        const { object, injections: made } = injectObject(given, {
+          template,
+          map,
+          namespace: flags.namespace ?? 'default',
+          required: flags.required === true,
+        })
+        return { injections: made, text: textOf(document, object, made) }
       })
       failed ||= injections.some(({ verdict }) => verdict === 'refuse')
       if (flags.quiet !== true) for (const line of warningsOf(injections)) io.warn(line)
-      written.push(textOf(document, object, injections))
+      written.push(text)
     }
   }
   io.write(written.join('---\n'))
@@ -97,12 +100,14 @@ function ended(text: string): string {
  * is quoted accordingly, so that an annotation `"off"` does not come out as a boolean.
  */
 function parse(text: string, file: string): Document[] {
-  const documents = parseAllDocuments(text, {
-    version: '1.1',
-    merge: true,
-    customTags: (tags: Tags): Tags =>
-      tags.filter((tag) => typeof tag === 'string' || !(isTime(tag) || tag.tag === 'tag:yaml.org,2002:timestamp')),
-  })
+  const documents = shallow(file, () =>
+    parseAllDocuments(text, {
+      version: '1.1',
+      merge: true,
+      customTags: (tags: Tags): Tags =>
+        tags.filter((tag) => typeof tag === 'string' || !(isTime(tag) || tag.tag === 'tag:yaml.org,2002:timestamp')),
+    }),
+  )
   if (!Array.isArray(documents)) return []
   for (const document of documents) {
     const [error] = document.errors
@@ -110,6 +115,32 @@ function parse(text: string, file: string): Document[] {
       throw new UsageError(`${file} is not YAML: ${error.message.split('\n', 1)[0] ?? 'it cannot be read'}`)
   }
   return documents
+}
+
+/** What the document says. Aliases that make much of little are refused. */
+function valueOf(document: Document, file: string): unknown {
+  return shallow(file, () => {
+    try {
+      return document.toJS({ maxAliasCount: MAX_ALIASES }) as unknown
+    } catch (error) {
+      if (error instanceof ReferenceError && /alias/i.test(error.message))
+        throw new UsageError(`${file} has aliases that repeat more than ${MAX_ALIASES} things, or that nothing names`)
+      throw error
+    }
+  })
+}
+
+const MAX_ALIASES = 1_000
+
+/** What is nested deeper than the stack is the file's fault, not ours. */
+function shallow<T>(file: string, work: () => T): T {
+  try {
+    return work()
+  } catch (error) {
+    if (error instanceof RangeError && error.message.includes('call stack'))
+      throw new UsageError(`${file} is nested too deep`)
+    throw error
+  }
 }
 
 function isTime(tag: object): boolean {
@@ -140,7 +171,7 @@ async function loadMap(file: string | undefined): Promise<NamespaceMap> {
 
 async function loadObject(file: string): Promise<object> {
   const [document] = parse(await read(file), file)
-  const value: unknown = document?.toJS()
+  const value = document === undefined ? undefined : valueOf(document, file)
   if (typeof value !== 'object' || value === null) throw new UsageError(`${file} holds no object`)
   return value
 }

@@ -42,9 +42,8 @@ export const InjectionTemplate = Type.Object(
     capture: Type.Optional(Type.Enum(CAPTURES)),
     /** `[::]` where pods have IPv6 addresses. Default 0.0.0.0. */
     listenHost: Type.Optional(Type.Enum(['0.0.0.0', '[::]'])),
-    /** Milliseconds that requests, and then the spool, get at the end. Added twice to the pod's grace period. Default 6,000. The process itself
-     * leaves after 25 s, whatever is left. */
-    drainMs: Type.Optional(Type.Integer({ minimum: 0, maximum: 11_000 })),
+    /** Milliseconds that requests, and then the spool, get at the end. Added twice to the pod's grace period. Default 6,000. */
+    drainMs: Type.Optional(Type.Integer({ minimum: 0, maximum: 600_000 })),
     /** MiB of audit events that a pod holds while the ledger is away. Default 384. */
     spoolMiB: Type.Optional(Type.Integer({ minimum: 16, maximum: 65_536 })),
     /** Seconds that a projected token lives; the kubelet renews it at 80 %. Default 3,600. */

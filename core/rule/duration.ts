@@ -1,6 +1,6 @@
 /** `90d`, `7y`. A year is 366 days here, so that seven years are never short of seven years. */
 export const DURATION_PATTERN = '^[1-9][0-9]{0,4}[dy]$'
-const DAYS_PER_YEAR = 366
+export const DAYS_PER_YEAR = 366
 
 /** Days of a duration that fits DURATION_PATTERN. */
 export function durationDays(text: string): number {

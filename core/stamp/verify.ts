@@ -17,7 +17,7 @@ export type StampToVerify = {
   readonly stampBytes: Uint8Array
   /** What it should be the stamp of, or its digest: of the exact bytes or of the canonical form, as the stamp's `canonicalization` has it. */
   readonly payload: Uint8Array | PayloadDigest
-  readonly keyring: KeyIndex
+  readonly keyring: Pick<KeyIndex, 'stampKey'>
   /** What the verifier knows of the answer; a member that is left out is not checked. */
   readonly expected?: { readonly [Name in keyof StampSubject]?: StampSubject[Name] | undefined }
 }
@@ -58,8 +58,18 @@ export function verifyStamp(toVerify: StampToVerify): VerifiedStamp {
     })
   }
   checkKeyFits(stamp, key)
-  checkPayload(stamp, toVerify.payload)
-  const unchecked = checkSubject(stamp.subject, toVerify.expected ?? {})
+  return matchStamp(toVerify)
+}
+
+/**
+ * All that `verifyStamp` checks but the key: form, payload and subject. Alone it proves nothing, as anybody can write such a stamp: for who has another's
+ * word that the MAC holds (`verdict.ts`).
+ * @throws SignetError STAMP_INVALID, STAMP_PAYLOAD_MISMATCH, STAMP_SUBJECT_MISMATCH
+ */
+export function matchStamp({ stampBytes, payload, expected }: Omit<StampToVerify, 'keyring'>): VerifiedStamp {
+  const stamp = readStamp(stampBytes)
+  checkPayload(stamp, payload)
+  const unchecked = checkSubject(stamp.subject, expected ?? {})
   return { stamp, hash: digestText(stampBytes), subjectChecked: unchecked.length === 0, unchecked }
 }
 

@@ -5,7 +5,7 @@ import { SignetError } from '#core/error/signet-error.ts'
 import type { CompiledModule, CompiledRule } from '#core/policy/manifest.ts'
 import { maxWasmBytes, POLICY_DATA, scopePackage } from '#engine/bundle/layout.ts'
 import { readRuleHeader, type RuleHeader } from './metadata.ts'
-import { buildWasm, type ModuleFile } from './module.ts'
+import { buildWasm, sizedFor, type ModuleFile } from './module.ts'
 import { CAPABILITIES, readOpaErrors, runOpa, type OpaProcess } from './opa.ts'
 import { compareText, ruleInvalid, type RuleProblem } from './problem.ts'
 import { readSet } from './readset.ts'
@@ -152,7 +152,7 @@ async function parseSources(
   const paths = new Map(names.map((name, index) => [name, sources[index]!.path]))
   for (const [index, name] of names.entries()) await writeFile(join(opa.directory, name), sources[index]!.text)
   const problems: RuleProblem[] = []
-  const check = await runOpa(opa, [
+  const check = await runOpa(sizedFor(opa, sources), [
     'check',
     '--format=json',
     '--max-errors=100',

@@ -9,7 +9,8 @@ import type { DecisionInput, RuleOutcome } from '#core/policy/decision.ts'
 import { isLive } from '#core/policy/manifest.ts'
 import { toOutcome, undecidable } from '#engine/evaluate/outcome.ts'
 import type { SampleFault, SampleResults, SampleTask } from './differential-worker.ts'
-import { writeAll } from './module.ts'
+import { sizedFor, writeAll } from './module.ts'
+import type { OpaMemory } from './opa-memory.ts'
 import { readOpaErrors, runOpa, type OpaResult } from './opa.ts'
 import { ruleInvalid, type RuleProblem } from './problem.ts'
 import type { CompiledRules } from './rule-set.ts'
@@ -28,6 +29,7 @@ export interface DifferentialOptions {
   samples: readonly DecisionInput[]
   /** Path of the OPA binary. */
   opa: string
+  memory?: OpaMemory
   timeoutMs: number
   /** Compare these rules only: those that changed. */
   only?: ReadonlySet<string>
@@ -35,7 +37,9 @@ export interface DifferentialOptions {
   evaluationTimeoutMs?: number
 }
 
-const MAX_MEMORY_MIB = 256
+/** Of the wasm instance, somewhat more than proxies give it (64), and of the thread's own heap: three trials may run at once. */
+const MAX_MEMORY_MIB = 96
+const MAX_HEAP_MIB = 192
 const MAX_DIFFERENCES = 20
 const LABELS = {}
 
@@ -138,7 +142,7 @@ async function decideInWasm(
     workerData: data,
     execArgv: [],
     env: {},
-    resourceLimits: { maxOldGenerationSizeMb: 512 },
+    resourceLimits: { maxOldGenerationSizeMb: MAX_HEAP_MIB },
   })
   const over = AbortSignal.timeout(Math.max(1, Math.ceil(deadline - performance.now())))
   const faults: SampleFault[] = []
@@ -185,7 +189,7 @@ function isNamed(error: unknown): error is SignetError {
 }
 
 async function decideInOpa(
-  { opa: binary }: DifferentialOptions,
+  { opa: binary, memory }: DifferentialOptions,
   sources: CompiledRules['sources'],
   rules: readonly string[],
   inputs: readonly DecisionInput[],
@@ -202,7 +206,8 @@ async function decideInOpa(
     const query = 'results[i] := d if { some i, sample in data.signet_samples; d := decisions with input as sample }'
     await writeFile(join(directory, '_query.rego'), ['package signet_check', query, ...decisions, ''].join('\n\n'))
     const names = [...files.keys(), '_query.rego', '_samples.json']
-    const result = await runOpa({ binary, directory, deadline }, [
+    const opa = { binary, directory, deadline, ...(memory === undefined ? {} : { memory }) }
+    const result = await runOpa(sizedFor(opa, files.values()), [
       'eval',
       '--format=json',
       ...names.map((name) => `--data=${name}`),

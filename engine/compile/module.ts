@@ -5,6 +5,7 @@ import { gunzip } from 'node:zlib'
 import { SignetError } from '#core/error/signet-error.ts'
 import { isLive, type CompiledRule } from '#core/policy/manifest.ts'
 import { readTar } from '#engine/bundle/tar.ts'
+import { memoryForSources } from './opa-memory.ts'
 import { CAPABILITIES, readOpaErrors, runOpa, type OpaProcess } from './opa.ts'
 import { compareText, ruleInvalid, tooLarge } from './problem.ts'
 
@@ -38,7 +39,7 @@ export async function buildWasm(
   }
   const entrypoints = [aggregate, ...(selector === undefined ? rules.map(({ entrypoint }) => entrypoint) : [selector])]
   const paths = new Map([...files].map(([name, file]) => [name, file.path]))
-  const result = await runOpa(opa, [
+  const result = await runOpa(sizedFor(opa, files.values()), [
     'build',
     '--target=wasm',
     '--prune-unused',
@@ -56,6 +57,14 @@ export async function buildWasm(
   if (wasm === undefined) throw new SignetError('OPA_UNAVAILABLE', 'opa build made no policy.wasm')
   if (wasm.length > maxBytes) throw tooLarge(maxBytes)
   return Buffer.from(wasm)
+}
+
+/** The process with a share of the memory that fits these sources, where memory is shared. */
+export function sizedFor(opa: OpaProcess, files: Iterable<{ text: string }>): OpaProcess {
+  if (opa.memory === undefined) return opa
+  let bytes = 0
+  for (const { text } of files) bytes += text.length
+  return { ...opa, maxMemoryMiB: memoryForSources(bytes) }
 }
 
 const PARALLEL_WRITES = 32

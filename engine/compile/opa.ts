@@ -3,6 +3,7 @@ import { readFile } from 'node:fs/promises'
 import { basename } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { SignetError } from '#core/error/signet-error.ts'
+import type { OpaMemory } from './opa-memory.ts'
 import type { RuleProblem } from './problem.ts'
 
 /** What OPA needs to run, and until when it may. */
@@ -13,8 +14,12 @@ export interface OpaProcess {
   directory: string
   /** `performance.now()` at which it is killed. */
   deadline: number
-  /** Resident memory at which it is killed; default 2,048. */
+  /** For this process, from its start; within `deadline`. */
+  timeoutMs?: number
+  /** Resident memory at which it is killed; default 2,048, or what a rule has of `memory`. */
   maxMemoryMiB?: number
+  /** What it has to wait for its share of. */
+  memory?: OpaMemory
 }
 
 export interface OpaResult {
@@ -38,8 +43,19 @@ const MEMORY_CHECK_MS = 50
  * Runs OPA with these arguments (never through a shell). Throws OPA_UNAVAILABLE, or RULE_INVALID when time, memory or output run out.
  * Memory is measured from outside, every 50 ms: a limit on address space would be of no use, as Go reserves much more than it takes.
  */
-export function runOpa(opa: OpaProcess, args: readonly string[]): Promise<OpaResult> {
-  const maxMemoryMiB = opa.maxMemoryMiB ?? DEFAULT_MAX_MEMORY_MIB
+export async function runOpa(opa: OpaProcess, args: readonly string[]): Promise<OpaResult> {
+  const { memory } = opa
+  if (memory === undefined) return run(opa, opa.maxMemoryMiB ?? DEFAULT_MAX_MEMORY_MIB, args)
+  const maxMemoryMiB = Math.min(opa.maxMemoryMiB ?? memory.ruleMiB, memory.maxMiB)
+  const release = await memory.take(maxMemoryMiB, opa.deadline)
+  try {
+    return await run(opa, maxMemoryMiB, args)
+  } finally {
+    release()
+  }
+}
+
+function run(opa: OpaProcess, maxMemoryMiB: number, args: readonly string[]): Promise<OpaResult> {
   return new Promise((resolve, reject) => {
     const child = spawn(opa.binary, args, {
       cwd: opa.directory,
@@ -61,7 +77,7 @@ export function runOpa(opa: OpaProcess, args: readonly string[]): Promise<OpaRes
     }
     const timer = setTimeout(
       () => stop(`OPA did not finish in time (opa ${args[0]})`),
-      Math.max(1, opa.deadline - performance.now()),
+      Math.max(1, Math.min(opa.timeoutMs ?? Infinity, opa.deadline - performance.now())),
     )
     const checkMemory = async (): Promise<void> => {
       if ((await residentMiB(child.pid)) <= maxMemoryMiB) return

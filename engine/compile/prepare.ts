@@ -13,17 +13,16 @@ import { isMoved, moveAuthor, parseAuthor, prepareRule, type AuthorSource, type 
 
 /** What became of a rule by itself. */
 export type Preparation =
-  | { prepared: PreparedRule; problems?: undefined; isTransient?: false; transientUntil?: undefined }
+  | { prepared: PreparedRule; problems?: undefined; isTransient?: false }
   | {
       problems: readonly RuleProblem[]
       /** Time or memory ran out: another time it may go. */
       isTransient: boolean
-      transientUntil?: number
     }
 
 const PARALLEL = 2
 /** A rule that takes longer to compile by itself, or more memory, is left out. Ordinary ones take 20 ms and 50 MiB. */
-const RULE_LIMITS = { timeoutMs: 4_000, maxMemoryMiB: 512 }
+const RULE_LIMITS = { timeoutMs: 4_000, maxMemoryMiB: 256 }
 const TRIAL_GROUP = 32
 
 /**
@@ -161,8 +160,8 @@ async function invalidPatterns(opa: OpaProcess, rules: readonly RuleObject[]): P
 
 /** The process with the limits of one rule. */
 function limited(opa: OpaProcess): OpaProcess {
-  const deadline = Math.min(opa.deadline, performance.now() + RULE_LIMITS.timeoutMs)
-  return { ...opa, deadline, maxMemoryMiB: RULE_LIMITS.maxMemoryMiB }
+  const { timeoutMs, maxMemoryMiB } = RULE_LIMITS
+  return { ...opa, timeoutMs, maxMemoryMiB: Math.min(maxMemoryMiB, opa.memory?.ruleMiB ?? Infinity) }
 }
 
 function overtime(): SignetError {

@@ -1,4 +1,5 @@
-import { readdir, readFile } from 'node:fs/promises'
+import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import fc from 'fast-check'
@@ -185,6 +186,53 @@ describe('compileRuleSet', () => {
     expect(problems.get('nested')?.length).toBeGreaterThan(0)
     expect(performance.now() - started).toBeLessThan(50_000)
   }, 60_000)
+})
+
+describe('the cache of a compilation', () => {
+  it('forgets what ran out of time after five seconds, then after twice as long each time, five minutes at most', () => {
+    let nowMs = 0
+    const cache = createCompileCache({ maxEntries: 10, now: () => nowMs })
+    const failed = { problems: [{ file: 'a', line: 1, column: 1, message: 'late' }], isTransient: true }
+    const waits = Array.from({ length: 8 }, () => {
+      expect(cache.get('a')).toBeUndefined()
+      cache.set('a', failed)
+      const waitMs = cache.retryAfterMs('a')!
+      nowMs += waitMs - 1
+      expect(cache.get('a')).toBe(failed)
+      nowMs += 1
+      return waitMs / 1_000
+    })
+    expect(waits).toEqual([5, 10, 20, 40, 80, 160, 300, 300])
+    cache.set('a', { ...failed, isTransient: false })
+    expect([cache.get('a')?.problems, cache.retryAfterMs('a'), cache.retryAfterMs('b')]).toEqual([
+      failed.problems,
+      undefined,
+      undefined,
+    ])
+  })
+
+  it('says when to compile again: what OPA could not do in its memory may go another time', async () => {
+    const directory = await mkdtemp(join(tmpdir(), 'signet-rule-set-'))
+    try {
+      // A parser that takes longer than the first look at its memory, of which a rule has none here.
+      const slow = join(directory, 'opa')
+      const script = `#!/bin/sh\ncase "$1" in parse) exec /bin/sleep 5 ;; *) exec ${opa} "$@" ;; esac\n`
+      await writeFile(slow, script, { mode: 0o755 })
+      const memory = { maxMiB: 2_048, ruleMiB: 0, take: () => Promise.resolve(() => {}) }
+      const rules = [
+        { name: 'late', spec: rego(PASS) },
+        { name: 'soon', spec: conditions(FEW) },
+      ]
+      const cache = createCompileCache({ maxEntries: 10 })
+      const found = await compile(rules, { opa: slow, memory, cache })
+      expect(found.module.module.rules.map(({ id }) => id)).toEqual(['soon'])
+      expect([...found.problems.keys()]).toEqual(['late'])
+      expect(found.retryAfterMs).toBeGreaterThan(3_000)
+      expect((await compile(rules, { cache: createCompileCache({ maxEntries: 10 }) })).retryAfterMs).toBeUndefined()
+    } finally {
+      await rm(directory, { recursive: true, force: true })
+    }
+  })
 })
 
 describe('checkRule', () => {

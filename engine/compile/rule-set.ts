@@ -10,6 +10,7 @@ import { OPERATORS_REGO } from '#core/rule/rego.ts'
 import { maxWasmBytes } from '#engine/bundle/layout.ts'
 import { aggregateOf, modulePath, prepareSources, selectorOf, type RuleSource } from './compile.ts'
 import { buildWasm, type ModuleFile } from './module.ts'
+import type { OpaMemory } from './opa-memory.ts'
 import type { OpaProcess } from './opa.ts'
 import { prepareRules, type Preparation } from './prepare.ts'
 import { compareText, type RuleProblem } from './problem.ts'
@@ -17,8 +18,8 @@ import { compareText, type RuleProblem } from './problem.ts'
 /** Of one scope. What is beyond, in the order of names, is left out and reported. */
 export const MAX_RULES = 5_000
 const MAX_TOTAL_BYTES = 16 << 20
-/** A rule's time-out may be the machine's fault: it is tried again after this. */
-const TRANSIENT_MS = 5 * 60_000
+/** A rule's time-out may be the machine's fault: it is tried again, each time after twice as long. */
+const RETRY_MS = { first: 5_000, longest: 5 * 60_000 }
 const FINAL_BUILD_ATTEMPTS = 3
 /** OPA takes time with the product of entrypoints and rules: 400 of them half a second, 3,500 half a minute. */
 const MAX_ENTRYPOINTS = 400
@@ -30,6 +31,8 @@ export interface CompileCache {
   get(key: string): Preparation | undefined
   /** @internal */
   set(key: string, preparation: Preparation): void
+  /** @internal Milliseconds until what failed for want of time or memory is tried again; undefined for all else. */
+  retryAfterMs(key: string): number | undefined
   /** @internal The rule files that were compiled last. */
   pack: { key: string; prepared: PreparedPack } | undefined
   readonly size: number
@@ -46,6 +49,8 @@ export interface RuleSetOptions {
   files?: readonly RuleSource[]
   /** Path of the OPA binary. */
   opa: string
+  /** What its processes share with those of others. */
+  memory?: OpaMemory
   /** For the whole compilation. */
   timeoutMs: number
   cache?: CompileCache
@@ -57,6 +62,8 @@ export interface CompiledRuleSet {
   module: CompiledRules
   /** By rule name, of the rules that were left out; `file` is the name, line and column are those in `spec.rego`. */
   problems: ReadonlyMap<string, readonly RuleProblem[]>
+  /** Some were left out for want of time or memory: when it is worth to compile again. Only with a cache. */
+  retryAfterMs?: number
 }
 
 /** A module with the Rego that it was compiled from, for `checkDifferential`. */
@@ -70,18 +77,27 @@ export interface CompiledRules {
   }
 }
 
-/** `maxEntries`: rules kept, some KB each. */
-export function createCompileCache(options: { maxEntries: number }): CompileCache {
-  const entries = new LRUCache<string, Preparation>({ max: options.maxEntries })
+/** `maxEntries`: rules kept, some KB each. `now`: monotonic milliseconds. */
+export function createCompileCache(options: { maxEntries: number; now?: () => number }): CompileCache {
+  const now = options.now ?? (() => performance.now())
+  const entries = new LRUCache<string, { preparation: Preparation; retryAtMs: number; waitMs: number }>({
+    max: options.maxEntries,
+  })
   return {
     pack: undefined,
     get(key) {
       const found = entries.get(key)
-      return found?.transientUntil !== undefined && found.transientUntil < performance.now() ? undefined : found
+      return found === undefined || found.retryAtMs <= now() ? undefined : found.preparation
     },
     set(key, preparation) {
-      const { isTransient } = preparation
-      entries.set(key, isTransient ? { ...preparation, transientUntil: performance.now() + TRANSIENT_MS } : preparation)
+      const formerMs = entries.get(key)?.waitMs ?? 0
+      const isTransient = preparation.isTransient === true
+      const waitMs = isTransient ? Math.min(RETRY_MS.longest, Math.max(RETRY_MS.first, 2 * formerMs)) : 0
+      entries.set(key, { preparation, waitMs, retryAtMs: isTransient ? now() + waitMs : Infinity })
+    },
+    retryAfterMs(key) {
+      const { retryAtMs = Infinity } = entries.peek(key) ?? {}
+      return retryAtMs === Infinity ? undefined : Math.max(0, retryAtMs - now())
     },
     get size() {
       return entries.size
@@ -121,14 +137,15 @@ export async function compileRuleSet(options: RuleSetOptions): Promise<CompiledR
       else if ((spec.stage ?? 'egress') === 'egress') included.push(preparation.prepared)
     }
     const module = await build(opa, scope, pack, included, problems, options.maxEntrypoints ?? MAX_ENTRYPOINTS)
-    return { module, problems }
+    const retries = [...problems.keys()].flatMap((name) => cache?.retryAfterMs(keys.get(name) ?? '') ?? [])
+    return { module, problems, ...(retries.length === 0 ? {} : { retryAfterMs: Math.min(...retries) }) }
   })
 }
 
 /** What keeps a rule from being compiled by itself; empty: nothing. Some 60 ms. Throws OPA_UNAVAILABLE. */
 export async function checkRule(
   rule: RuleObject,
-  options: { opa: string; timeoutMs: number },
+  options: { opa: string; memory?: OpaMemory; timeoutMs: number },
 ): Promise<readonly RuleProblem[]> {
   return inFolder(options, async (opa) => {
     const [preparation] = [...(await prepareRules(opa, 'root', [rule])).values()]
@@ -137,12 +154,14 @@ export async function checkRule(
 }
 
 async function inFolder<T>(
-  options: { opa: string; timeoutMs: number },
+  options: { opa: string; memory?: OpaMemory; timeoutMs: number },
   run: (opa: OpaProcess) => Promise<T>,
 ): Promise<T> {
   const directory = await mkdtemp(join(tmpdir(), 'signet-compile-'))
   try {
-    return await run({ binary: options.opa, directory, deadline: performance.now() + options.timeoutMs })
+    const { opa: binary, memory, timeoutMs } = options
+    const deadline = performance.now() + timeoutMs
+    return await run({ binary, directory, deadline, ...(memory === undefined ? {} : { memory }) })
   } finally {
     await rm(directory, { recursive: true, force: true })
   }

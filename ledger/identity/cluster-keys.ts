@@ -79,7 +79,7 @@ export async function readClusterKeys({
   return text
 }
 
-/** Chain key, ack key, stamp root and workload CA, of one making. */
+/** Chain key, ack key, stamp root, seal master and workload CA, of one making. */
 export async function newLedgerKeyring(deps: Pick<ClusterKeysDeps, 'clock' | 'randomBytes'>): Promise<Keyring> {
   const now = deps.clock()
   // Whole seconds for the certificate, and a day early, for the keys that are derived for days.
@@ -104,6 +104,7 @@ export async function newLedgerKeyring(deps: Pick<ClusterKeysDeps, 'clock' | 'ra
         ...validity,
       },
       { use: 'stamp-root', alg: 'HKDF-SHA256', key_id: `root-${mark}`, secret: secret(), ...validity },
+      { use: 'seal-master', alg: 'XAES-256-GCM', key_id: `seal-${mark}`, secret: secret(), ...validity },
       {
         use: 'workload-ca',
         alg: 'ECDSA-P256',

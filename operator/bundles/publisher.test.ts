@@ -239,11 +239,33 @@ describe('publish', () => {
     expect((await publish(ROOT, OWN)).sequence).toBeGreaterThan(first.sequence! + 5)
   })
 
-  it('does not publish over an index that somebody broke', async () => {
+  it.each(['', '{', '[]', '{"version": 1}', '{"version":1,"scope":"namespace/bank"}', 'x'.repeat(100_000)])(
+    'writes an index anew that somebody wrote over, above what proxies have: %#',
+    async (garbage) => {
+      const first = await publish(ROOT, OWN)
+      for (let n = 0; n < 5; n++) await publish(ROOT, compiled(fakeModule('namespace/shop', `n ${n}`)))
+      const found = fixture.objects.all.get(indexName('shop'))!
+      fixture.objects.all.set(found.name, { ...found, data: { 'index.json': garbage } })
+      // Without rules there is nothing to write it from: it is told.
+      expect(await fixture.publisher.upkeep('shop')).toMatchObject({
+        outcome: 'refused',
+        problems: [{ part: 'bundle', error: { code: 'BUNDLE_INVALID' } }],
+      })
+      const again = await publish(ROOT_2, OWN)
+      expect(again).toMatchObject({ outcome: 'published', problems: [] })
+      expect(again.sequence).toBeGreaterThan(first.sequence! + 5)
+      expect((await index()).revisions).toHaveLength(1)
+      expect(await inForce()).toEqual(['root 2', 'own 1'])
+      expect((await publish(ROOT_2, OWN)).outcome).toBe('unchanged')
+    },
+  )
+
+  it('does not publish over an index of a later release', async () => {
     await publish(ROOT, OWN)
     const found = fixture.objects.all.get(indexName('shop'))!
-    fixture.objects.all.set(found.name, { ...found, data: { 'index.json': '{"version": 1}' } })
+    fixture.objects.all.set(found.name, { ...found, data: { 'index.json': '{"version": 2}' } })
     await expect(publish(ROOT_2, OWN)).rejects.toMatchObject({ code: 'BUNDLE_INVALID' })
+    expect(fixture.objects.all.get(indexName('shop'))!.data['index.json']).toBe('{"version": 2}')
   })
 
   it('keeps ten revisions', async () => {

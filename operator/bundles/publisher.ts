@@ -10,7 +10,7 @@ import { decide, withRevision, type Decision, type Situation } from './decide.ts
 import { createOutbox, MAX_OUTBOX } from './outbox.ts'
 import { publicationEvent } from './publication-event.ts'
 import { nextSequence, type StoredRevision } from './revision.ts'
-import { isLabelled, readIndex, REVISION, writeIndex, type IndexRecord } from './revisions.ts'
+import { isLabelled, readIndexOrRuin, REVISION, writeIndex, type IndexRecord, type RuinedIndex } from './revisions.ts'
 import type { RevisionStore } from './revision-store.ts'
 import type { BundleSigner } from './signer.ts'
 
@@ -69,6 +69,8 @@ export type PublisherDeps = {
 
 export type PublisherObserver = {
   published?(namespace: string, publication: Publication): void
+  /** What somebody wrote over the index is replaced; the former revisions, and events that were not audited yet, are lost. */
+  rewritten?(namespace: string, error: SignetError): void
   auditFailed?(namespace: string, error: unknown): void
 }
 
@@ -105,10 +107,10 @@ export function createPublisher(deps: PublisherDeps): Publisher {
 
   async function damageOf(
     namespace: string,
-    record: IndexRecord | null,
+    record: IndexRecord | RuinedIndex | null,
     isKnown: boolean,
   ): Promise<Situation['damage']> {
-    if (record === null || !isKnown) return 'none'
+    if (record === null || record.index === null || !isKnown) return 'none'
     const { resourceVersion } = record.object
     if (sound.get(namespace) !== resourceVersion) {
       try {
@@ -124,7 +126,7 @@ export function createPublisher(deps: PublisherDeps): Publisher {
 
   async function bring(namespace: string, parts: BundleParts | null): Promise<Publication> {
     for (let attempt = 0; attempt < MAX_ATTEMPTS; attempt++) {
-      const record = await readIndex(store.objects, namespace)
+      const record = await readIndexOrRuin(store.objects, namespace)
       const resolved = parts === null ? null : await resolve(namespace, parts, record)
       const done = await act(namespace, record, resolved, parts?.policy ?? {})
       if (done === null) continue
@@ -136,9 +138,13 @@ export function createPublisher(deps: PublisherDeps): Publisher {
   }
 
   /** Which modules the bundle should have: each part as compiled, if it passes the gate; else the one in force. */
-  async function resolve(namespace: string, parts: BundleParts, record: IndexRecord | null): Promise<Resolved> {
+  async function resolve(
+    namespace: string,
+    parts: BundleParts,
+    record: IndexRecord | RuinedIndex | null,
+  ): Promise<Resolved> {
     const problems: PublicationProblem[] = []
-    const inForce = record?.index.revisions[0]
+    const inForce = record?.index?.revisions[0]
     const former = async (scope: string): Promise<BundleModule | null> => {
       if (inForce === undefined) return null
       try {
@@ -179,7 +185,7 @@ export function createPublisher(deps: PublisherDeps): Publisher {
   /** One attempt; null when another writer was faster. */
   async function act(
     namespace: string,
-    record: IndexRecord | null,
+    record: IndexRecord | RuinedIndex | null,
     resolved: Resolved | null,
     policy: JsonObject,
   ): Promise<Publication | null> {
@@ -209,6 +215,9 @@ export function createPublisher(deps: PublisherDeps): Publisher {
       maxOutbox: MAX_OUTBOX,
     })
     const problems = [...(resolved?.problems ?? [])]
+    const ruin = record !== null && record.index === null ? record.error : null
+    // Only from the rules it can be written anew.
+    if (ruin !== null && wanted === null) problems.push({ part: 'bundle', error: ruin })
     if (decision.problem !== undefined) problems.push({ part: 'bundle', error: decision.problem })
     const stays = (outcome: Publication['outcome']): Publication => ({
       outcome,
@@ -277,6 +286,7 @@ export function createPublisher(deps: PublisherDeps): Publisher {
     const written = await writeIndex(store.objects, record, namespace, next)
     if (written === null) return null
     sound.set(namespace, written.object.resourceVersion)
+    if (ruin !== null) deps.observer?.rewritten?.(namespace, ruin)
     const outcome = target === undefined ? 'published' : 'rolled-back'
     return { outcome, revision: revision.revision, sequence, problems }
   }

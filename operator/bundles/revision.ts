@@ -72,16 +72,15 @@ export function keepRevisions(
 /**
  * The sequence of the next revision. Strictly above the last one; a namespace's first is the time in seconds, so that an index that was
  * lost (deleted, or restored from a backup that lacks it) continues above whatever proxies have in force. `isLost`: what is in force was changed by
- * somebody; `shown`: the revision in the annotation.
+ * somebody; `shown`: the revision in the annotation, which may be all that is left of it.
  */
 export function nextSequence(index: RevisionIndex | null, now: Date, isLost = false, shown = ''): number {
   const last = index?.revisions[0]?.sequence
   const seconds = Math.floor(now.getTime() / 1000)
-  if (last === undefined) return seconds
-  if (!isLost) return last + 1
+  if (last !== undefined && !isLost) return last + 1
   // Somebody wrote it, too high or too low: the others, and what people are shown, may still be right.
   const known = [
-    ...index!.revisions.flatMap(({ sequence, revision }) => [sequence, sequenceOf(revision)]),
+    ...(index?.revisions ?? []).flatMap(({ sequence, revision }) => [sequence, sequenceOf(revision)]),
     sequenceOf(shown),
   ].filter((sequence) => sequence < 2 * seconds)
   return Math.max(seconds, ...known.map((sequence) => sequence + 1))

@@ -1,3 +1,4 @@
+import { SignetError } from '#core/error/signet-error.ts'
 import { objectLabels, type ObjectStore, type StoredObject } from './objects.ts'
 import { parseIndex, type RevisionIndex } from './revision.ts'
 
@@ -46,6 +47,35 @@ function labelsOf(namespace: string): Record<string, string> {
   return { ...objectLabels('index'), [NAMESPACE_LABEL]: namespace }
 }
 
+/** An index object whose content is none any more: somebody wrote it. What it said is lost; `error` says what is wrong with it. */
+export type RuinedIndex = Omit<IndexRecord, 'index'> & { readonly index: null; readonly error: SignetError }
+
+/** Written by a later release, which may lead again: not ours to replace. */
+function isOfNewerVersion(text: string | undefined): boolean {
+  try {
+    const { version } = JSON.parse(text ?? '') as { version?: unknown }
+    return typeof version === 'number' && version > 1
+  } catch {
+    return false
+  }
+}
+
+/** For who can write it anew. Null where there is none. Throws BUNDLE_INVALID for one of a later release. */
+export async function readIndexOrRuin(
+  objects: ObjectStore,
+  namespace: string,
+): Promise<IndexRecord | RuinedIndex | null> {
+  const object = await objects.read(indexName(namespace))
+  if (object === null) return null
+  try {
+    return readIndexObject(object)
+  } catch (error) {
+    if (!(error instanceof SignetError) || error.code !== 'BUNDLE_INVALID') throw error
+    if (isOfNewerVersion(object.data['index.json'])) throw error
+    return { namespace, index: null, rollbackTo: object.annotations[ROLLBACK_TO], object, error }
+  }
+}
+
 /** Throws BUNDLE_INVALID. Null where there is none. */
 export async function readIndex(objects: ObjectStore, namespace: string): Promise<IndexRecord | null> {
   const object = await objects.read(indexName(namespace))
@@ -55,7 +85,7 @@ export async function readIndex(objects: ObjectStore, namespace: string): Promis
 /** Writes an index over the one that was read (null: there was none). Null when another writer was faster. */
 export async function writeIndex(
   objects: ObjectStore,
-  read: IndexRecord | null,
+  read: Pick<IndexRecord, 'object'> | null,
   namespace: string,
   index: RevisionIndex,
 ): Promise<IndexRecord | null> {

@@ -159,6 +159,11 @@ export function createBundleService(
             const problem = problems[0]?.error
             log.info({ namespace: of, outcome, revision, ...(problem === undefined ? {} : { problem }) }, 'bundle')
           },
+          rewritten: (of, error) =>
+            log.error(
+              { namespace: of, error },
+              'the index of a namespace held no index any more and was written anew from the rules; its former revisions, and events not yet audited, are lost',
+            ),
           auditFailed: (of, error) => log.warn({ error, namespace: of }, 'a publication is not audited yet'),
         },
       })

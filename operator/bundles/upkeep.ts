@@ -59,7 +59,7 @@ export async function upkeepRound(deps: UpkeepDeps, collecting: boolean, signal:
     try {
       // After its upkeep, so that what is read is what is now in force.
       const { problems } = await publisher.upkeep(namespace)
-      for (const { error } of problems) if (error.code === 'BUNDLE_UNTRUSTED') throw error
+      for (const { error } of problems) if (isLost(error)) throw error
       const record = await readIndex(objects, namespace)
       if (record === null) continue
       unaudited += record.index.outbox.length
@@ -75,7 +75,7 @@ export async function upkeepRound(deps: UpkeepDeps, collecting: boolean, signal:
     } catch (error) {
       isComplete = false
       deps.onError(error)
-      if (error instanceof SignetError && error.code === 'BUNDLE_UNTRUSTED') deps.onUntrusted?.(namespace)
+      if (isLost(error)) deps.onUntrusted?.(namespace)
     }
   }
   deps.onUnaudited?.(unaudited)
@@ -88,6 +88,11 @@ export async function upkeepRound(deps: UpkeepDeps, collecting: boolean, signal:
   if (!collecting || signal.aborted) return
   if (isComplete) await deps.blobs.collect(used)
   await removeStatusObjects(objects, deps.clock.wallMs())
+}
+
+/** Its key is gone, or somebody changed it. */
+function isLost(error: unknown): boolean {
+  return error instanceof SignetError && (error.code === 'BUNDLE_UNTRUSTED' || error.code === 'BUNDLE_INVALID')
 }
 
 async function everything(signer: BundleSigner): Promise<KeysInUse> {

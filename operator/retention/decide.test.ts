@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest'
 import type { RetentionPolicySpec } from '#core/rule/model.ts'
-import { decidePolicies, decidePolicyStatus, policyPrint, publishedText, type PublishedPolicies } from './decide.ts'
+import type { PublishedPolicies } from '#core/retention/published.ts'
+import { decidePolicies, decidePolicyStatus, policyPrint, publishedText } from './decide.ts'
 import { gatherPolicies, type PolicyView } from './gather.ts'
 
 const view = (name: string, spec: Partial<RetentionPolicySpec> = {}, namespace = 'signet-system'): PolicyView => ({

@@ -1,32 +1,8 @@
-import { durationDays } from '#core/rule/duration.ts'
+import { publishPolicy, type PublishedPolicies } from '#core/retention/published.ts'
 import { checkRetentionObject } from '#core/rule/check.ts'
 import type { RetentionPolicySpec, RetentionPolicyStatus } from '#core/rule/model.ts'
 import { conditionsPrint, toCondition, type ConditionFacts } from '#operator/kubernetes/conditions.ts'
 import type { PolicyView } from './gather.ts'
-
-/** `policies.json` of the ConfigMap `signet-retention-policies`, as the ledger reads it (docs/operator.md). */
-export type PublishedPolicies = {
-  readonly version: 1
-  /** Accepted ones, by name. Where several fit a record, the longest times win; any hold holds. */
-  readonly policies: readonly PublishedPolicy[]
-}
-export type PublishedPolicy = {
-  readonly name: string
-  readonly uid: string
-  readonly generation: number
-  /** A member that is left out selects all. */
-  readonly selector: {
-    readonly tenants?: readonly string[]
-    readonly data_domains?: readonly string[]
-    readonly regions?: readonly string[]
-    readonly frameworks?: readonly string[]
-  }
-  readonly hot_days: number
-  readonly archive_days: number
-  readonly purge: { readonly mode: 'whenArchived' | 'never'; readonly keep_summary: boolean }
-  readonly legal_hold: { readonly reason: string; readonly reference?: string } | null
-  readonly erasure: { readonly allowed: boolean; readonly within_days?: number }
-}
 
 export type PolicyDecision = {
   readonly policy: PolicyView
@@ -58,7 +34,11 @@ export function decidePolicies(policies: readonly PolicyView[], operatorNamespac
 
 /** The document for the ledger: the same policies give the same text. */
 export function publishedText(decisions: readonly PolicyDecision[]): string {
-  const policies = decisions.filter(({ accepted }) => accepted).map(({ policy }) => toPublished(policy))
+  const policies = decisions
+    .filter(({ accepted }) => accepted)
+    .map(({ policy: { metadata, spec } }) =>
+      publishPolicy({ name: metadata.name, uid: metadata.uid ?? '', generation: metadata.generation ?? 0 }, spec),
+    )
   const document: PublishedPolicies = { version: 1, policies }
   return `${JSON.stringify(document, null, 2)}\n`
 }
@@ -171,33 +151,4 @@ function publishedCondition(accepted: boolean, publishing: Publishing): Conditio
   return publishing.state === 'published'
     ? { type, status: 'True', reason: 'Published', message: 'The ledger can read the policy' }
     : { type, status: 'False', reason: 'PublicationFailed', message: publishing.message.slice(0, 2_000) }
-}
-
-function toPublished({ metadata, spec }: PolicyView): PublishedPolicy {
-  const { selector, purge, legalHold, erasure } = spec
-  return {
-    name: metadata.name,
-    uid: metadata.uid ?? '',
-    generation: metadata.generation ?? 0,
-    selector: {
-      ...(selector?.tenants === undefined ? {} : { tenants: selector.tenants }),
-      ...(selector?.dataDomains === undefined ? {} : { data_domains: selector.dataDomains }),
-      ...(selector?.regions === undefined ? {} : { regions: selector.regions }),
-      ...(selector?.frameworks === undefined ? {} : { frameworks: selector.frameworks }),
-    },
-    hot_days: durationDays(spec.hot),
-    archive_days: durationDays(spec.archive),
-    purge: { mode: purge?.mode ?? 'whenArchived', keep_summary: purge?.keepSummary ?? true },
-    legal_hold:
-      legalHold?.active === true
-        ? {
-            reason: legalHold.reason ?? '',
-            ...(legalHold.reference === undefined ? {} : { reference: legalHold.reference }),
-          }
-        : null,
-    erasure: {
-      allowed: erasure?.allowed ?? false,
-      ...(erasure?.within === undefined ? {} : { within_days: durationDays(erasure.within) }),
-    },
-  }
 }

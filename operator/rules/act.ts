@@ -6,7 +6,7 @@ import { apiPath } from '#operator/kubernetes/client.ts'
 import type { EventRecorder } from '#operator/kubernetes/events.ts'
 import { objectKey } from '#operator/kubernetes/object.ts'
 import type { StatusWriter } from '#operator/kubernetes/status-writer.ts'
-import { createQueue, type Queue, type QueueObserver } from '#operator/queue/queue.ts'
+import { createQueue, type Queue, type QueueObserver, type QueueResult } from '#operator/queue/queue.ts'
 import { createScopeCompilation, type CompileScope, type ScopeCompilation } from './compilation.ts'
 import {
   decideStatus,
@@ -109,13 +109,14 @@ export function createRuleReconciler(deps: RuleReconcilerDeps): RuleReconciler {
     return new Set([...names].filter((name) => deps.exists(name)))
   }
 
-  const compile = async (scope: Scope): Promise<void> => {
+  const compile = async (scope: Scope): Promise<QueueResult> => {
     const rules = index.rules(scope)
     const startedMs = clock.monotonicMs()
     const compilation = compilationOf(scope)
     pace.take(scope)
+    let retryAfterMs: number | undefined
     try {
-      await compilation.compile(rules)
+      retryAfterMs = await compilation.compile(rules)
       observer.compiled(scope, clock.monotonicMs() - startedMs, 'success')
     } catch (error) {
       observer.compiled(scope, clock.monotonicMs() - startedMs, 'error')
@@ -134,6 +135,7 @@ export function createRuleReconciler(deps: RuleReconcilerDeps): RuleReconciler {
       scopes.delete(scope)
       compiledMs.delete(scope)
     }
+    return retryAfterMs === undefined ? undefined : { requeueAfterMs: retryAfterMs }
   }
 
   const publish = async (namespace: string): Promise<void> => {

@@ -6,11 +6,12 @@ import { createScopeCompilation, type CompileScope } from './compilation.ts'
 import { ruleView } from './rule.fixture.ts'
 
 /** A compiler that finds a fault in rules whose description says so, and remembers what it was given. */
-function fakeCompiler(): { compile: CompileScope; calls: string[][]; fail: SignetError | null } {
-  const fake = {
-    calls: [] as string[][],
-    fail: null as SignetError | null,
-    compile: (async (scope, rules: readonly RuleObject[]) => {
+function fakeCompiler(): { compile: CompileScope; calls: string[][]; fail: SignetError | null; retryAfterMs?: number } {
+  const later = () => (fake.retryAfterMs === undefined ? {} : { retryAfterMs: fake.retryAfterMs })
+  const fake: ReturnType<typeof fakeCompiler> = {
+    calls: [],
+    fail: null,
+    compile: async (scope, rules: readonly RuleObject[]) => {
       fake.calls.push(rules.map(({ name, spec }) => `${name}:${spec.description}`))
       if (fake.fail !== null) throw fake.fail
       const problems = new Map<string, readonly RuleProblem[]>()
@@ -23,8 +24,12 @@ function fakeCompiler(): { compile: CompileScope; calls: string[][]; fail: Signe
           .map(({ name, spec }) => `${name}:${spec.description}`)
           .join(),
       )
-      return { module: { module: { scope, path: '/ns/policy.wasm', aggregate: '', rules: [] }, wasm }, problems }
-    }) as CompileScope,
+      return {
+        module: { module: { scope, path: '/ns/policy.wasm', aggregate: '', rules: [] }, wasm },
+        problems,
+        ...later(),
+      }
+    },
   }
   return fake
 }
@@ -48,6 +53,14 @@ describe('the compilation of a scope', () => {
     expect(inForce()).toBe('a:good')
     expect(scope.of(a).compilation).toEqual({ state: 'compiled' })
     expect(scope.of(b).compilation).toMatchObject({ state: 'faulty', formerGeneration: null })
+  })
+
+  it('is worth to be made again when the compiler says so', async () => {
+    const { compiler, scope } = bench()
+    expect(await scope.compile([rule('a', 'bad')])).toBeUndefined()
+    compiler.retryAfterMs = 5_000
+    expect(await scope.compile([rule('a', 'bad')])).toBe(5_000)
+    expect(await scope.compile([])).toBeUndefined()
   })
 
   it('keeps the last good generation of a rule that an edit broke', async () => {

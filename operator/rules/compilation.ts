@@ -9,7 +9,12 @@ import { sameContent, type RuleView, type Scope } from './gather.ts'
 export type CompileScope = (
   scope: Scope,
   rules: readonly RuleObject[],
-) => Promise<{ readonly module: BundleModule; readonly problems: ReadonlyMap<string, readonly RuleProblem[]> }>
+) => Promise<{
+  readonly module: BundleModule
+  readonly problems: ReadonlyMap<string, readonly RuleProblem[]>
+  /** Some of the problems were want of time or memory: when it is worth to compile again. */
+  readonly retryAfterMs?: number
+}>
 
 /** What is known of a rule after compilation. */
 type RuleResult = {
@@ -22,8 +27,11 @@ type RuleResult = {
 }
 
 export type ScopeCompilation = {
-  /** Compiles the scope's rules as they are now. @throws what is worth a retry: the compiler was not there */
-  compile(rules: readonly RuleView[]): Promise<void>
+  /**
+   * Compiles the scope's rules as they are now; resolves to when it is worth to do so again though nothing changes, in milliseconds.
+   * @throws what is worth a retry: the compiler was not there
+   */
+  compile(rules: readonly RuleView[]): Promise<number | undefined>
   /** Of a rule in exactly that generation. */
   of(rule: RuleView): { readonly compilation: Compilation; readonly serial: number }
   /** For the publisher; null before the first compilation has ended. */
@@ -47,10 +55,10 @@ export function createScopeCompilation(
   let failure: SignetError | null = null
   let serial = 0
 
-  const attempt = async (rules: readonly RuleView[]): Promise<void> => {
+  const attempt = async (rules: readonly RuleView[]): Promise<number | undefined> => {
     const former = new Map<string, RuleView>()
     let compiled = await deps.compile(scope, rules.map(toObject))
-    const problems = compiled.problems
+    const { problems, retryAfterMs } = compiled
     for (const rule of rules) {
       const last = good.get(rule.metadata.name)
       if (!problems.has(rule.metadata.name) || last === undefined || last.metadata.uid !== rule.metadata.uid) continue
@@ -85,6 +93,7 @@ export function createScopeCompilation(
     }
     results = next
     good = nextGood
+    return retryAfterMs
   }
 
   return {
@@ -97,11 +106,12 @@ export function createScopeCompilation(
         good = new Map()
         failure = null
         serial = deps.nextSerial()
-        return
+        return undefined
       }
       try {
-        await attempt(rules)
+        const retryAfterMs = await attempt(rules)
         failure = null
+        return retryAfterMs
       } catch (error) {
         failure =
           error instanceof SignetError ? error : new SignetError('INTERNAL', 'The compiler failed', { cause: error })

@@ -1,6 +1,6 @@
 import net from 'node:net'
 import fc from 'fast-check'
-import { describe, expect, it } from 'vitest'
+import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { SignetError } from '#core/error/signet-error.ts'
 import { injectPod } from '#core/injection/inject.ts'
 import { container, pod, settings } from '#core/injection/injection.fixture.ts'
@@ -230,28 +230,32 @@ describe('validate-rules', () => {
     expect(answer).toMatchObject({ allowed: true })
     expect(answer.warnings).toEqual(want)
   })
-  it('checks a few at a time, lets some wait and refuses the rest', async () => {
-    let running = 0
+  it('checks one rule of a namespace at a time and a few of all, lets some wait and refuses the rest', async () => {
+    const running: string[] = []
     let most = 0
     const release = Promise.withResolvers<void>()
-    const checkRule = async () => {
-      most = Math.max(most, ++running)
+    const checkRule = async (_rule: unknown, namespace: string) => {
+      running.push(namespace)
+      most = Math.max(most, running.length)
       await release.promise
-      running--
+      running.splice(running.indexOf(namespace), 1)
       return []
     }
-    const app = buildWebhooksApp(webhooksDeps({ checkRule, maxChecks: 2, maxWaitingChecks: 3 }))
-    const answers = Array.from({ length: 8 }, (_, n) =>
+    const app = buildWebhooksApp(webhooksDeps({ checkRule, maxWaitingChecksEach: 3 }))
+    const send = (namespace: string, name: string) =>
       app.inject({
         method: 'POST',
         url: '/validate-rules',
-        payload: review({ resource: RULES, object: rule(`r${n}`) }),
-      }),
-    )
-    await new Promise((resolve) => setTimeout(resolve, 50))
+        payload: review({ resource: RULES, object: rule(name), namespace }),
+      })
+    const loop = Array.from({ length: 8 }, (_, n) => send('loop', `r${n}`))
+    await expect.poll(() => running).toEqual(['loop'])
+    const others = [send('quick', 'a'), send('signet-system', 'b')]
+    await expect.poll(() => running).toEqual(['loop', 'quick', 'signet-system'])
     release.resolve()
-    const allowed = (await Promise.all(answers)).map((answer) => answer.json<{ response: Response }>().response.allowed)
-    expect({ most, allowed: allowed.filter(Boolean).length }).toEqual({ most: 2, allowed: 5 })
+    const allowed = async (answers: typeof loop) =>
+      (await Promise.all(answers)).filter((answer) => answer.json<{ response: Response }>().response.allowed).length
+    expect({ most, loop: await allowed(loop), others: await allowed(others) }).toEqual({ most: 3, loop: 4, others: 2 })
   })
 })
 
@@ -364,38 +368,56 @@ it('cuts warnings to what the API server takes', async () => {
   for (const warning of warnings ?? []) expect(warning.length).toBeLessThanOrEqual(256)
 })
 
-describe('memory', () => {
-  it('is not filled by those who send big reviews and never end them', async () => {
-    const app = buildWebhooksApp(webhooksDeps())
-    const url = new URL(await app.listen({ host: '127.0.0.1', port: 0 }))
-    const sockets: net.Socket[] = []
-    const statuses: string[] = []
-    const open = (bytes: number, body = ''): Promise<string> =>
-      new Promise((resolve) => {
-        const socket = net.connect(Number(url.port), url.hostname)
-        sockets.push(socket)
-        socket.on('error', () => resolve('cut'))
-        socket.on('data', (chunk: Buffer) => {
-          const status = chunk.toString('latin1').slice(9, 12)
-          statuses.push(status)
-          resolve(status)
-        })
-        socket.write(
-          `POST /mutate-pods HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\ncontent-length: ${bytes}\r\n\r\n${body}`,
-        )
+describe('what comes slowly', () => {
+  let app: ReturnType<typeof buildWebhooksApp>
+  let sockets: net.Socket[]
+  let statuses: string[]
+  let url: URL
+  beforeEach(async () => {
+    app = buildWebhooksApp(webhooksDeps())
+    url = new URL(await app.listen({ host: '127.0.0.1', port: 0 }))
+    sockets = []
+    statuses = []
+  })
+  afterEach(async () => {
+    for (const socket of sockets) socket.destroy()
+    await app.close()
+  })
+  const open = (bytes: number, body = ''): Promise<string> =>
+    new Promise((resolve) => {
+      const socket = net.connect(Number(url.port), url.hostname)
+      sockets.push(socket)
+      socket.on('error', () => resolve('cut'))
+      socket.on('close', () => resolve('cut'))
+      socket.on('data', (chunk: Buffer) => {
+        const status = chunk.toString('latin1').slice(9, 12)
+        statuses.push(status)
+        resolve(status)
       })
-    try {
-      for (let i = 0; i < 40; i++) void open(6_000_000)
-      await expect.poll(() => statuses.length, { timeout: 3_000 }).toBeGreaterThan(20)
-      expect(new Set(statuses)).toEqual(new Set(['503']))
-      const body = JSON.stringify(review({ object: pod() }))
-      expect(await open(body.length, body)).toBe('200')
-      for (const socket of sockets) socket.destroy()
-      const padded = body.padEnd(1_000_000)
-      await expect.poll(() => open(padded.length, padded)).toBe('200')
-    } finally {
-      for (const socket of sockets) socket.destroy()
-      await app.close()
-    }
+      socket.write(
+        `POST /mutate-pods HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\ncontent-length: ${bytes}\r\n\r\n${body}`,
+      )
+    })
+  const body = JSON.stringify(review({ object: pod() }))
+  const big = body.padEnd(6_000_000)
+
+  it('does not fill memory: big reviews that never end are refused past a few, and give way to one that does', async () => {
+    for (let i = 0; i < 40; i++) void open(6_000_000)
+    await expect.poll(() => statuses.length, { timeout: 3_000 }).toBeGreaterThan(20)
+    expect(new Set(statuses)).toEqual(new Set(['503']))
+    expect(await open(body.length, body)).toBe('200')
+    // They have not gone, and would stay for ten seconds.
+    await expect.poll(() => open(big.length, big), { timeout: 4_000 }).toBe('200')
+    expect(sockets.filter(({ destroyed }) => !destroyed).length).toBeGreaterThan(5)
+  })
+
+  it('does not fill the places: of requests whose body does not come the oldest give way', async () => {
+    for (let i = 0; i < 400; i++) void open(1_000, '{')
+    await expect
+      .poll(() => sockets.filter(({ destroyed }) => destroyed).length, { timeout: 5_000 })
+      .toBeGreaterThan(200)
+    const startedMs = performance.now()
+    for (let i = 0; i < 20; i++) expect(await open(body.length, body)).toBe('200')
+    expect(performance.now() - startedMs).toBeLessThan(5_000)
   })
 })

@@ -1,14 +1,13 @@
 import type { ServerOptions } from 'node:https'
 import { fastify, LogController, type FastifyBaseLogger, type FastifyInstance, type FastifyReply } from 'fastify'
 import { Counter, Histogram } from 'prom-client'
-import { SignetError } from '#core/error/signet-error.ts'
-import type { RuleObject } from '#core/rule/model.ts'
 import { GROUP } from '#core/rule/model.ts'
-import type { RuleProblem } from '#engine/compile/problem.ts'
+import { CHECKS_AT_ONCE } from '#engine/compile/opa-memory.ts'
 import { problemOf, useProblemResponses } from '#runtime/http/problem.ts'
 import { uuidV7 } from '#runtime/identifier.ts'
 import type { Logger } from '#runtime/telemetry/log.ts'
 import type { MetricsRegistry } from '#runtime/telemetry/metrics.ts'
+import { createBigBodies } from './big-bodies.ts'
 import { boundIdleConnections } from './idle-connections.ts'
 import { reviewRetention, reviewRule, type ObjectReviewDeps } from './objects.ts'
 import { reviewPod, type Asked, type InjectionResult, type PodReviewDeps } from './pods.ts'
@@ -22,9 +21,9 @@ export type WebhooksDeps = PodReviewDeps &
     readonly monotonicMs: () => number
     /** Certificate and key, and for client certificates `ca` and `requestCert`; without them it is plain HTTP, for tests. */
     readonly https?: ServerOptions
-    /** Rules that are checked at once (a process of OPA each), and that wait for it. Default 2 and 32. */
-    readonly maxChecks?: number
+    /** Rules that wait to be checked, and that do for one namespace. Default 128 and 32. */
     readonly maxWaitingChecks?: number
+    readonly maxWaitingChecksEach?: number
   }
 
 const POD: ReviewedResource = { group: '', resource: 'pods' }
@@ -33,7 +32,6 @@ const RETENTION: ReviewedResource = { group: GROUP, resource: 'retentionpolicies
 
 /** The API server takes objects of 3 MiB; a review of an update holds two. */
 const MAX_REVIEW_BYTES = 7 * 1_048_576
-/** Bytes of big reviews that may be in memory at once, by what their senders declare: anybody may send some, and never end them. */
 const MAX_BYTES_UNDER_WAY = 64 * 1_048_576
 /** Nearly all are smaller, and never wait for the big ones. */
 const SMALL_BYTES = 262_144
@@ -41,7 +39,7 @@ const REQUEST_TIMEOUT_MS = 10_000
 /** The API server waits for ten seconds, half of which a check may take. */
 const MAX_CHECK_WAIT_MS = 4_000
 const HANDSHAKE_TIMEOUT_MS = 5_000
-/** The API server has some; half of the places are kept for requests. */
+/** The API server has some; half of the places are kept for requests that have come. */
 const MAX_IDLE_CONNECTIONS = 128
 const WEBHOOKS = ['mutate-pods', 'validate-rules', 'validate-retention'] as const
 type Webhook = (typeof WEBHOOKS)[number]
@@ -54,13 +52,17 @@ type Webhook = (typeof WEBHOOKS)[number]
 export function buildWebhooksApp(deps: WebhooksDeps): FastifyInstance {
   const metrics = createMetrics(deps.registry)
   const turnstile = createTurnstile({
-    maxRunning: deps.maxChecks ?? 2,
-    maxWaiting: deps.maxWaitingChecks ?? 32,
+    // One more is the operator's own namespace's.
+    maxRunning: CHECKS_AT_ONCE - 1,
+    maxWaiting: deps.maxWaitingChecks ?? 128,
+    maxWaitingEach: deps.maxWaitingChecksEach ?? 32,
     maxWaitMs: MAX_CHECK_WAIT_MS,
+    first: deps.operatorNamespace,
+    monotonicMs: deps.monotonicMs,
   })
   const objects: ObjectReviewDeps = {
     ...deps,
-    checkRule: (rule: RuleObject): Promise<readonly RuleProblem[]> => turnstile.run(() => deps.checkRule(rule)),
+    checkRule: (rule, namespace) => turnstile.run(namespace, () => deps.checkRule(rule, namespace)),
   }
   const logger: FastifyBaseLogger = deps.log
   const app = fastify({
@@ -82,17 +84,11 @@ export function buildWebhooksApp(deps: WebhooksDeps): FastifyInstance {
   app.removeAllContentTypeParsers()
   app.addContentTypeParser('application/json', { parseAs: 'buffer' }, (_request, body, done) => done(null, body))
 
-  let bytesUnderWay = 0
+  const bigBodies = createBigBodies(MAX_BYTES_UNDER_WAY, deps.monotonicMs)
   app.addHook('onRequest', async (request, reply) => {
     const declared = Number(request.headers['content-length'] ?? MAX_REVIEW_BYTES)
     const bytes = Math.min(Number.isNaN(declared) ? MAX_REVIEW_BYTES : declared, MAX_REVIEW_BYTES)
-    if (bytes <= SMALL_BYTES) return
-    if (bytesUnderWay + bytes > MAX_BYTES_UNDER_WAY)
-      throw new SignetError('OVERLOADED', 'too many big reviews are under way; try again in a few seconds')
-    bytesUnderWay += bytes
-    reply.raw.once('close', () => {
-      bytesUnderWay -= bytes
-    })
+    if (bytes > SMALL_BYTES) bigBodies.take(bytes, request.raw, reply.raw)
   })
 
   const answer = async (

@@ -2,14 +2,17 @@ import type { IncomingMessage, Server, ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
 
 /**
- * Of connections that are at no request, at most so many stay: the oldest goes. So whoever opens connections and says nothing, before TLS or after
- * it, keeps nobody else out; a client that finds its kept connection closed makes another.
+ * Of connections that we have nothing to do for (no request, or one whose body has not come yet), at most so many stay: the one goes that has been so for the
+ * longest time. So whoever opens connections and says nothing, before TLS, after it or within a request, keeps nobody else out; a client that finds its
+ * kept connection closed makes another.
  */
 export function boundIdleConnections(server: Server, maxIdle: number): void {
   /** By the peer's address and port, which a TCP socket and the TLS on it share. Oldest first. */
   const idle = new Map<string, Socket>()
   const add = (socket: Socket): void => {
-    idle.set(peerOf(socket), socket)
+    const peer = peerOf(socket)
+    idle.delete(peer)
+    idle.set(peer, socket)
     if (idle.size <= maxIdle) return
     const [key, oldest] = idle.entries().next().value!
     idle.delete(key)
@@ -20,8 +23,10 @@ export function boundIdleConnections(server: Server, maxIdle: number): void {
     add(socket)
     socket.once('close', () => idle.delete(peer))
   })
-  server.on('request', ({ socket }: IncomingMessage, response: ServerResponse) => {
-    idle.delete(peerOf(socket))
+  server.on('request', (request: IncomingMessage, response: ServerResponse) => {
+    const { socket } = request
+    add(socket)
+    request.once('end', () => idle.delete(peerOf(socket)))
     response.once('close', () => {
       if (!socket.destroyed) add(socket)
     })

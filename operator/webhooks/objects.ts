@@ -14,8 +14,8 @@ export type ObjectReviewDeps = {
   /** Rules that apply in a namespace: root's and its own. */
   readonly rules: (namespace: string) => Iterable<RuleObject>
   readonly policies: () => Iterable<RetentionObject>
-  /** What keeps a rule from being compiled. May take its time; throws OPA_UNAVAILABLE. */
-  readonly checkRule: (rule: RuleObject) => Promise<readonly RuleProblem[]>
+  /** What keeps a rule, about to be stored in that namespace, from being compiled. May take its time; throws OPA_UNAVAILABLE, OVERLOADED. */
+  readonly checkRule: (rule: RuleObject, namespace: string) => Promise<readonly RuleProblem[]>
 }
 
 /** Bytes of a spec as JSON. The CRD bounds each part of it; this bounds them all. */
@@ -36,9 +36,10 @@ export async function reviewRule(request: AdmissionRequest, deps: ObjectReviewDe
   const rule = found as RuleObject
   const faults = checkRuleObject(rule)
   if (faults.length > 0) return refused(rule.name, faultLines(faults))
+  const namespace = request.namespace ?? deps.operatorNamespace
   let problems: readonly RuleProblem[]
   try {
-    problems = await deps.checkRule(rule)
+    problems = await deps.checkRule(rule, namespace)
   } catch (error) {
     if (!(error instanceof SignetError)) throw error
     return {
@@ -55,7 +56,6 @@ export async function reviewRule(request: AdmissionRequest, deps: ObjectReviewDe
       ),
     )
   }
-  const namespace = request.namespace ?? deps.operatorNamespace
   const isOther = ({ name }: { name: string }): boolean => name !== rule.name
   return {
     allowed: true,

@@ -12,6 +12,7 @@ import {
 import { digestText } from '#core/crypto/digest.ts'
 import { SignetError } from '#core/error/signet-error.ts'
 import { Digest, Stamp } from '#core/stamp/schema.ts'
+import { STAMP_VERDICT_PATH, StampVerdict } from '#core/stamp/verdict.ts'
 
 export type LedgerClientOptions = {
   /** `https://ledger.example:8090`, a path prefix allowed. */
@@ -45,6 +46,8 @@ export type LedgerClient = {
   fetchStamp(hash: string, signal?: AbortSignal): Promise<Buffer | null>
   /** The exact bytes of the stamp issued for a request; null where the ledger does not have it. */
   fetchRequestStamp(requestId: string, signal?: AbortSignal): Promise<Buffer | null>
+  /** Whether the ledger vouches for the MAC of a stamp, given in its exact bytes. */
+  vouchesFor(stampBytes: Buffer, signal?: AbortSignal): Promise<boolean>
   close(): Promise<void>
 }
 
@@ -54,6 +57,7 @@ type SessionOpened = Type.Static<typeof SessionOpenedSchema>
 const openedValidator = Compile(SessionOpenedSchema)
 const closedValidator = Compile(SessionClosed)
 const stampValidator = Compile(Stamp)
+const verdictValidator = Compile(StampVerdict)
 const digestValidator = Compile(Digest)
 /** A token of that age is read again. */
 const TOKEN_MS = 1_000
@@ -168,6 +172,16 @@ export function createLedgerClient(options: LedgerClientOptions): LedgerClient {
       const stamp = JSON.parse(bytes.toString('utf8')) as Stamp
       if (stamp.data_lineage.request_id !== requestId) throw invalidAnswer(path, 'the stamp is of another request')
       return bytes
+    },
+
+    async vouchesFor(stampBytes, signal) {
+      const path = STAMP_VERDICT_PATH
+      const content = { accept: JSON_TYPE, contentType: JSON_TYPE, body: stampBytes }
+      const answer = await call({ method: 'POST', path, ...content, signal })
+      throwUnlessOk(answer, path)
+      const verdict = parseAnswer(answer.body, verdictValidator, path)
+      if (verdict.stamp_hash !== digestText(stampBytes)) throw invalidAnswer(path, 'it is about another stamp')
+      return verdict.verified
     },
 
     close: () => pool.close(),

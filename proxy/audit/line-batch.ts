@@ -44,6 +44,11 @@ export class LineBatch {
     return this
   }
 
+  /** Whether it was made for so many lines, of so many bytes together. */
+  holds(items: number, bytes: number): boolean {
+    return this.#seqs.length >= items && this.#bytes.length >= bytes
+  }
+
   /** Bytes of the first `count` lines, line feeds included. */
   lengthOf(count: number): number {
     return this.#startOf(count)

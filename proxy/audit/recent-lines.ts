@@ -56,9 +56,10 @@ export class RecentLines {
     return first !== undefined && first.segment === segment && first.start > offset ? first.start : Infinity
   }
 
-  /** Gives a batch back that nobody looks at any more. */
+  /** Gives a batch back that nobody looks at any more. One that was read from a file is as large as what was read, and is of no use here. */
   release(batch: LineBatch): void {
-    this.#spare = batch
+    const { batchBytes, batchItems } = this.#limits
+    if (batch.holds(batchItems, batchBytes)) this.#spare = batch
   }
 
   #fresh(): LineBatch {

@@ -5,7 +5,7 @@ import { SignetError } from '#core/error/signet-error.ts'
 import { isReadableType } from '#engine/detect/reading.ts'
 import type { Judgement } from '#core/policy/join.ts'
 import type { Answer } from '../egress/gather.ts'
-import { decodeContent, inspectNothing, inspectUnread, type StampCheck } from '../egress/inspect.ts'
+import { decodeContent, inspectNothing, inspectUnread } from '../egress/inspect.ts'
 import type { RequestEffect } from '../egress/refusal.ts'
 import { writeSealed, type Sealed } from '../egress/sealed.ts'
 import type { EgressValidator } from '../egress/validator.ts'
@@ -13,6 +13,7 @@ import { incomingIfMatch, incomingIfNoneMatch } from '../http/etag.ts'
 import { singleFields, upstreamRequestHeaders } from '../http/headers.ts'
 import { contentTypeOf, isEndless } from '../http/media-type.ts'
 import { declaredLineage } from '../lineage.ts'
+import type { StampVerifier } from '../stamps/foreign.ts'
 import type { ProxyMetrics } from '../metrics.ts'
 import type { Budget } from './budget.ts'
 import { isSafe, type ExchangeContext } from './context.ts'
@@ -32,7 +33,7 @@ export type ExchangeDeps = {
   readonly bufferBytes: number
   readonly headersTimeoutMs: number
   readonly bodyTimeoutMs: number
-  readonly checkStamp: StampCheck
+  readonly stampVerifier: StampVerifier
   readonly nowMs: () => number
   /** Resolves when all events appended so far are on disk; null unless audit is strict. */
   readonly synced: (() => Promise<void>) | null
@@ -225,9 +226,14 @@ export class Exchange implements Dispatcher.DispatchHandler, AnswerOwner, Passag
 
   /** A whole answer: its Content-Encoding is removed, then it is decided on at the end of the turn. */
   #holdWhole(answer: Answer): void {
-    const { budget, bufferBytes, turn } = this.#deps
+    const { budget, bufferBytes, turn, stampVerifier } = this.#deps
     const raw = this.#chunks.length === 1 ? (this.#chunks[0] as Buffer) : Buffer.concat(this.#chunks, this.#held)
-    const hold = (content: Buffer | null): void => turn.add(new HeldAnswer(this, this.#deps, answer, raw, content))
+    const decide = (content: Buffer | null): void => turn.add(new HeldAnswer(this, this.#deps, answer, raw, content))
+    const hold = (content: Buffer | null): void => {
+      const asking = content === null ? null : stampVerifier.prepare(content)
+      if (asking === null) decide(content)
+      else void asking.then(() => decide(content))
+    }
     const encoding = answer.headers['content-encoding']
     if (encoding === undefined || encoding === 'identity' || !hasContent(this.#context, answer)) {
       hold(raw)

@@ -6,6 +6,7 @@ import type { RequestEffect } from '../egress/refusal.ts'
 import type { Decided, Sealed } from '../egress/sealed.ts'
 import type { EgressValidator, Sized } from '../egress/validator.ts'
 import { contentTypeOf } from '../http/media-type.ts'
+import type { StampVerifier } from '../stamps/foreign.ts'
 import type { ExchangeContext } from './context.ts'
 import type { TurnStep } from './turn.ts'
 
@@ -34,14 +35,14 @@ export class HeldAnswer implements TurnStep {
 
   constructor(
     owner: AnswerOwner,
-    deps: { readonly validator: EgressValidator; readonly checkStamp: StampCheck },
+    deps: { readonly validator: EgressValidator; readonly stampVerifier: StampVerifier },
     answer: Answer,
     raw: Buffer,
     content: Buffer | null,
   ) {
     this.#owner = owner
     this.#validator = deps.validator
-    this.#checkStamp = deps.checkStamp
+    this.#checkStamp = (stampBytes, payload) => deps.stampVerifier.check(stampBytes, payload)
     this.#answer = answer
     this.#raw = raw
     this.#content = content

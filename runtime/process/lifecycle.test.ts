@@ -74,6 +74,18 @@ it('leaves with 1 when draining takes too long', async () => {
   expect(await process.exited).toBe(1)
 })
 
+it('gives draining the time that the configuration says', async () => {
+  const later = "return { drainMs: 20000, stop: async () => { await sleep(500); console.log('drained') } }"
+  const patient = run(`console.log('ready'); ${later}`, { drainMs: 100 })
+  await patient.saw('ready')
+  patient.child.kill('SIGINT')
+  expect(await patient.exited).toBe(0)
+  const short = run(`console.log('ready'); return { drainMs: 100, stop: () => sleep(60000) }`)
+  await short.saw('ready')
+  short.child.kill('SIGINT')
+  expect(await short.exited).toBe(1)
+})
+
 it('drains when the parent that holds its channel is gone', async () => {
   const process = run(`return ready(async () => { console.log('drained') })`, { ipc: true })
   await process.saw('ready')

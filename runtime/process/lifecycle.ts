@@ -3,6 +3,8 @@ import { SignetError } from '#core/error/signet-error.ts'
 /** What a started process hands back. `stop` drains: no new work, the rest done, everything flushed and closed. */
 export type StartedProcess = {
   stop(): Promise<void>
+  /** Milliseconds that `stop` may take, where the configuration says it; goes before `ProcessOptions.drainMs`. */
+  readonly drainMs?: number
   /** Where failures go from now on; before, and without it, they go to standard error. */
   readonly log?: {
     info(o: object, m: string): void
@@ -49,7 +51,7 @@ export async function runProcess(options: ProcessOptions): Promise<void> {
   const drain = async (): Promise<void> => {
     if (drainStarted || started === undefined) return
     drainStarted = true
-    const drainMs = options.drainMs ?? DEFAULT_DRAIN_MS
+    const drainMs = started.drainMs ?? options.drainMs ?? DEFAULT_DRAIN_MS
     setTimeout(() => {
       started?.log?.error({ drain_ms: drainMs }, 'draining took too long; leaving now')
       process.exit(1)

@@ -96,6 +96,43 @@ describe('what pods get', () => {
     expect(owners.map(([name]) => name).filter((name) => name !== 'signet-ledger/migrate')).toEqual([])
   })
 
+  it.each([
+    { operator: {}, want: '3584Mi', mib: '2048' },
+    { operator: { opaMemoryMiB: 6_000 }, want: '7536Mi', mib: '6000' },
+    { operator: { resources: { limits: { cpu: '2' } } }, want: '3584Mi', mib: '2048' },
+    { operator: { resources: { limits: { memory: '9Gi' } } }, want: '9Gi', mib: '2048' },
+  ])('has room for OPA beside Node in the operator: $want', async ({ operator, want, mib }) => {
+    const container = containersOf(objects(await render({ operator }))).find(([name]) =>
+      name.startsWith('signet-operator/'),
+    )![1]
+    expect(container.resources?.limits).toMatchObject({ memory: want, ...operator.resources?.limits })
+    expect(container.resources?.requests).toEqual({ cpu: '250m', memory: '512Mi' })
+    expect(container.env?.find(({ name }) => name === 'SIGNET_OPA_MEMORY_MIB')?.value).toBe(mib)
+  })
+
+  it('lets nobody but Prometheus at the admin port of sidecars, through which hooks can be called', async () => {
+    const policies = async (values: Values) =>
+      objects(await render(values))
+        .filter(({ metadata }) => metadata.name === 'signet-sidecar-ports')
+        .map(({ metadata, spec }) => ({ namespace: metadata.namespace, ...(spec as { ingress: object[] }) }))
+    const applications = [{ namespace: 'shop' }, { namespace: 'payments', capture: 'redirect' }]
+    const map = { namespaces: { shop: { passthroughPorts: [9000] } } }
+    const scrapers = {
+      ports: [{ protocol: 'TCP', port: 15094 }],
+      from: [{ namespaceSelector: { matchLabels: { 'kubernetes.io/metadata.name': 'monitoring' } } }],
+    }
+    const open = (...ports: object[]) => ({ ports: ports.map((port) => ({ protocol: 'TCP', ...port })) })
+    expect(await policies({ namespaceMap: map, networkPolicies: { applications } })).toMatchObject([
+      { namespace: 'shop', ingress: [open({ port: 15080 }, { port: 9000 }), scrapers] },
+      {
+        namespace: 'payments',
+        ingress: [open({ port: 1, endPort: 15093 }, { port: 15095, endPort: 65535 }), scrapers],
+      },
+    ])
+    const silent = await policies({ networkPolicies: { applications, metrics: { namespaces: [] } } })
+    expect(silent.map(({ ingress }) => ingress.length)).toEqual([1, 1])
+  })
+
   it('is disrupted one at a time where there are several, and not held up where there is one', async () => {
     const budgets = async (values: Values): Promise<string[]> =>
       objects(await render(values))

@@ -109,6 +109,7 @@ describe('no value is dead', () => {
     'injection.capture': 'named-port',
     'injection.mode': 'off',
     'injection.env': { SIGNET_LOG_LEVEL: 'trace' },
+    'ledger.deniedProducers': [],
     'ledger.serviceAccounts': {},
     'monitoring.monitors.interval': '5m',
     'monitoring.rules.runbookBaseUrl': 'https://other.example/runbooks',

@@ -1,10 +1,11 @@
 import { existsSync, readFileSync } from 'node:fs'
 import path from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { parse, stringify } from 'yaml'
+import { parse } from 'yaml'
 import { keepSecret } from '#cli/trial/secret.ts'
 import { startApiServer, type TestApiServer } from '#test/support/api-server.ts'
 import { chartFiles, crdTemplate } from '#tools/kubernetes/chart-pages.ts'
+import { foreignCrds } from '#tools/kubernetes/foreign-crds.ts'
 import { helm } from '#tools/kubernetes/helm.ts'
 import { NAMESPACE, objects, podTemplates, render, type Rendered } from './chart/render.ts'
 import { VALUE_SETS } from './chart/value-sets.ts'
@@ -81,10 +82,11 @@ describe('a real API server', () => {
 
   beforeAll(async () => {
     server = await startApiServer()
-    for (const name of ['shop', 'other']) await server.createNamespace(name)
+    for (const name of ['shop', 'other', 'payments']) await server.createNamespace(name)
     await server.createNamespace(NAMESPACE, restricted)
     await server.kubectl(['apply', '--server-side', '-f', '-'], await render({}, 'signet-crds'))
-    await server.kubectl(['apply', '--server-side', '-f', '-'], FOREIGN_KINDS.map(foreignKind).join('---\n'))
+    // cert-manager's and the Prometheus operator's own, so that what the chart asks of them is what they know.
+    await server.kubectl(['apply', '--server-side', '-f', '-'], (await foreignCrds()).join('\n---\n'))
     await server.kubectl(['wait', '--for=condition=Established', '--timeout=60s', 'crd', '--all'])
   })
   afterAll(() => server?.stop())
@@ -96,6 +98,15 @@ describe('a real API server', () => {
       text,
     )
     expect(output.trim().split('\n')).toHaveLength(objects(text).length)
+  })
+
+  it('would refuse a Certificate with a member that cert-manager does not know', async () => {
+    const text = (await render({ certificates: { issuer: 'cert-manager' } })).replace(
+      'rotationPolicy: Always',
+      'rotate: Always',
+    )
+    const applied = server.kubectl(['apply', '--server-side', '--dry-run=server', '--validate=strict', '-f', '-'], text)
+    await expect(applied).rejects.toThrow('rotate')
   })
 
   it.each(SETS)('admits its pods under pod security «restricted»: %s', async (_name, values) => {
@@ -177,34 +188,3 @@ describe('a real API server', () => {
     await expect(keep('signet-ca', 'x')).rejects.toThrow('(403)')
   })
 })
-
-/** Kinds of others that the chart may render: known to the server by name alone. */
-const FOREIGN_KINDS = [
-  ['monitoring.coreos.com', 'v1', 'ServiceMonitor'],
-  ['monitoring.coreos.com', 'v1', 'PodMonitor'],
-  ['monitoring.coreos.com', 'v1', 'PrometheusRule'],
-  ['cert-manager.io', 'v1', 'Issuer'],
-  ['cert-manager.io', 'v1', 'Certificate'],
-] as const
-
-function foreignKind([group, version, kind]: (typeof FOREIGN_KINDS)[number]): string {
-  const plural = `${kind.toLowerCase()}s`
-  return stringify({
-    apiVersion: 'apiextensions.k8s.io/v1',
-    kind: 'CustomResourceDefinition',
-    metadata: { name: `${plural}.${group}` },
-    spec: {
-      group,
-      names: { kind, plural, singular: kind.toLowerCase(), listKind: `${kind}List` },
-      scope: 'Namespaced',
-      versions: [
-        {
-          name: version,
-          served: true,
-          storage: true,
-          schema: { openAPIV3Schema: { type: 'object', 'x-kubernetes-preserve-unknown-fields': true } },
-        },
-      ],
-    },
-  })
-}

@@ -169,6 +169,8 @@ describe('tokens of the proxy’s audiences', () => {
       spec: { audiences },
     })
   it.each(['signet-ledger', 'signet-bundles'])('%s are for kubelets to ask for', async (audience) => {
+    // Each policy comes into force by itself, within a second or so.
+    await expect.poll(async () => (await ask('plain', ['vault', audience])).status, { timeout: 20_000 }).toBe(422)
     const { status, text } = await ask('plain', ['vault', audience])
     expect(text).toContain('only kubelets')
     expect(status).toBe(422)

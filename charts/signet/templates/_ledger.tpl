@@ -28,8 +28,12 @@ valueFrom:
   value: signet-ledger
 - name: SIGNET_LEDGER_SERVICE_ACCOUNTS
   value: /etc/signet/identity/service-accounts.json
+- name: SIGNET_LEDGER_DENIED_PRODUCERS
+  value: /etc/signet/identity/denied-producers.json
 - name: SIGNET_NAMESPACE_MAP
   value: /etc/signet/identity/namespaces.json
+- name: SIGNET_LEDGER_RETENTION_POLICIES
+  value: /etc/signet/retention/policies.json
 - name: SIGNET_TRUST_DOMAIN
   value: {{ .Values.ledger.trustDomain | quote }}
 {{- end }}
@@ -47,6 +51,11 @@ valueFrom:
 {{- $operator := dict "tenant" .Values.platformTenant "scopes" (list "audit:write") -}}
 {{- $own := dict (printf "%s/signet-operator" .Release.Namespace) $operator -}}
 {{ mustToPrettyJson (dict "version" 1 "service_accounts" (merge $own .Values.ledger.serviceAccounts)) }}
+{{- end }}
+
+{{/* ledger/identity/denied.ts */}}
+{{- define "signet.deniedProducers" -}}
+{{ mustToPrettyJson (dict "version" 1 "denied" .Values.ledger.deniedProducers) }}
 {{- end }}
 
 {{/* The pod's own token for the API server, its authority and its namespace: what automountServiceAccountToken would mount. */}}

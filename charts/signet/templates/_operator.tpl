@@ -15,6 +15,8 @@
   value: {{ printf "%s:8443" .Values.listenHost | quote }}
 - name: SIGNET_ADMIN_LISTEN
   value: {{ printf "%s:9464" .Values.listenHost | quote }}
+- name: SIGNET_OPA_MEMORY_MIB
+  value: {{ .Values.operator.opaMemoryMiB | quote }}
 - name: SIGNET_STANDARD_PACK
   value: {{ .Values.operator.standardPack | quote }}
 - name: SIGNET_INJECTION_SETTINGS
@@ -37,6 +39,12 @@
 - name: SIGNET_TRUST_CA_FILE
   value: /var/run/signet/tls/ca.crt
 {{- end }}
+{{- end }}
+
+{{/* What Node needs, trials of rules in its threads among it, 1.5 GiB at most, and what OPA may have: past the limit the node ends the whole container, not one process of it. */}}
+{{- define "signet.operatorResources" -}}
+{{- $derived := dict "limits" (dict "memory" (printf "%dMi" (add 1536 (int .Values.operator.opaMemoryMiB)))) -}}
+{{ toYaml (merge (deepCopy .Values.operator.resources) $derived) }}
 {{- end }}
 
 {{/* core/injection/settings.ts, without the authority, which the operator adds. */}}

@@ -18,6 +18,7 @@ export const EVERYTHING: Values = {
   ledger: {
     replicas: 5,
     serviceAccounts: { 'auditing/auditor': { tenant: 'acme', tenants: ['globex'], scopes: ['audit:read'] } },
+    deniedProducers: [{ namespace: 'shop', service_account: 'web', reason: 'incident 12' }],
     databaseCa: { secretName: 'database-ca' },
     priorityClassName: 'platform',
   },
@@ -36,7 +37,11 @@ export const EVERYTHING: Values = {
   networkPolicies: {
     apiServer: { cidrs: ['10.0.0.1/32', 'fd00::1/128'], ports: [6443] },
     metrics: { namespaces: ['monitoring', 'observability'] },
-    applications: [{ namespace: 'shop' }, { namespace: 'other', podLabels: { app: 'api' } }],
+    applications: [
+      { namespace: 'shop' },
+      { namespace: 'other', podLabels: { app: 'api' } },
+      { namespace: 'payments', capture: 'redirect' },
+    ],
   },
   monitoring: {
     monitors: { enabled: true, labels: { release: 'prometheus' } },
