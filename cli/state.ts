@@ -14,6 +14,11 @@ export type StateFolder = {
   readonly tokenFile: string
   readonly proxyToken: string
   readonly auditorToken: string
+  /** Governance's, for the ledger. */
+  readonly governanceToken: string
+  /** Of the first user of governance. */
+  readonly adminPassword: string
+  readonly adminToken: string
   readonly passwords: string
   readonly bundleKey: string
   readonly bundleTrust: string
@@ -35,6 +40,9 @@ export function stateFolder(folder: string): StateFolder {
     tokenFile: at('tokens.json'),
     proxyToken: at('proxy.token'),
     auditorToken: at('auditor.token'),
+    governanceToken: at('governance.token'),
+    adminPassword: at('admin.password'),
+    adminToken: at('admin.token'),
     passwords: at('postgres-passwords.json'),
     bundleKey: at('bundle-key.json'),
     bundleTrust: at('bundle-trust.json'),
@@ -54,6 +62,7 @@ export type Endpoints = {
   readonly internal: string
   readonly admin: string
   readonly ledger: string
+  readonly governance: string
   readonly tenant: string
 }
 

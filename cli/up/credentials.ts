@@ -2,13 +2,14 @@ import { createHash, generateKeyPairSync, randomBytes } from 'node:crypto'
 import { mkdir, readFile, rename, writeFile } from 'node:fs/promises'
 import { SignetError } from '#core/error/signet-error.ts'
 import { parseKeyring, type Keyring } from '#core/keyring/keyring.ts'
+import { rotateKeys } from '#core/keyring/lifecycle.ts'
 import { generateBundleKey } from '#engine/bundle/sign.ts'
 import type { AckKey } from '#core/keyring/schema.ts'
 import type { TokenFile } from '#runtime/identity/token.ts'
 import type { StateFolder } from '../state.ts'
 
 export type Credentials = {
-  readonly passwords: { readonly admin: string; readonly ledger: string }
+  readonly passwords: { readonly admin: string; readonly ledger: string; readonly governance: string }
   readonly bundleKey: BundleKey
 }
 type BundleKey = Awaited<ReturnType<typeof generateBundleKey>>['key']
@@ -29,6 +30,7 @@ export async function ensureCredentials(
   await ensureKeyrings(state, tenant, producerId, now)
   const proxyToken = await keep(state.proxyToken, () => randomBytes(32).toString('base64url'))
   const auditorToken = await keep(state.auditorToken, () => randomBytes(32).toString('base64url'))
+  const governanceToken = await keep(state.governanceToken, () => randomBytes(32).toString('base64url'))
   const tokens: TokenFile = {
     version: 1,
     tokens: [
@@ -39,6 +41,14 @@ export async function ensureCredentials(
         producer_id: producerId,
         scopes: ['audit:write', 'audit:read'],
       },
+      {
+        sha256: sha256(governanceToken),
+        name: 'governance',
+        tenant,
+        tenants: '*',
+        producer_id: 'signet/governance',
+        scopes: ['audit:write', 'audit:read'],
+      },
       { sha256: sha256(auditorToken), name: 'auditor', tenant, scopes: ['audit:read', 'audit:export'] },
     ],
   }
@@ -47,8 +57,14 @@ export async function ensureCredentials(
     await keep(state.passwords, () =>
       json({ admin: randomBytes(24).toString('base64url'), ledger: randomBytes(24).toString('base64url') }),
     ),
-  ) as Credentials['passwords']
-  return { passwords, bundleKey: await ensureBundleKey(state) }
+  ) as Omit<Credentials['passwords'], 'governance'> & { governance?: string }
+  // A state folder from before there was governance has no password for it.
+  if (passwords.governance === undefined) {
+    const all = { ...passwords, governance: randomBytes(24).toString('base64url') }
+    await replace(state.passwords, json(all))
+    return { passwords: all, bundleKey: await ensureBundleKey(state) }
+  }
+  return { passwords: { ...passwords, governance: passwords.governance }, bundleKey: await ensureBundleKey(state) }
 }
 
 async function ensureKeyrings(state: StateFolder, tenant: string, producerId: string, now: Date): Promise<void> {
@@ -83,6 +99,7 @@ async function ensureKeyrings(state: StateFolder, tenant: string, producerId: st
       return json(keyring)
     }),
   )
+  await ensureSealMaster(state, ledgerKeyring, now)
   const acks = ledgerKeyring.keys.filter((key) => key.use === 'ack').map(publicPart)
   const keyring = parseKeyring(await keep(state.keyring, () => json({ version: 1, keys: acks } satisfies Keyring)))
   const hasKey = keyring.keys.some(
@@ -99,6 +116,20 @@ async function ensureKeyrings(state: StateFolder, tenant: string, producerId: st
   }
   const keys = [...keyring.keys, { ...key, secret: randomBytes(32).toString('base64url'), ...validity }]
   await replace(state.keyring, json({ version: 1, keys } satisfies Keyring))
+}
+
+/** A state folder from before personal fields were sealed gets the key that they are sealed with. */
+async function ensureSealMaster(state: StateFolder, keyring: Keyring, now: Date): Promise<void> {
+  if (keyring.keys.some(({ use }) => use === 'seal-master')) return
+  const rotation = {
+    use: 'seal-master',
+    at: now,
+    leadMs: 0,
+    overlapMs: 0,
+    lifetimeMs: TEN_YEARS_MS,
+    randomBytes,
+  } as const
+  await replace(state.ledgerKeyring, json(rotateKeys(keyring, rotation).keyring))
 }
 
 function publicPart(key: AckKey): AckKey {

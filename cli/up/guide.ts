@@ -4,7 +4,7 @@ import type { Stack } from './stack.ts'
 
 /** Where everything is, and commands that work as they stand. `cwd`: where they will be run. */
 export function guide(stack: Stack, state: StateFolder, cwd: string, demo: boolean): string {
-  const { external, internal, admin, ledger } = stack.endpoints
+  const { external, internal, admin, ledger, governance } = stack.endpoints
   const file = (name: string): string => {
     const relative = path.relative(cwd, name)
     return relative.startsWith('..') ? name : relative
@@ -16,12 +16,15 @@ export function guide(stack: Stack, state: StateFolder, cwd: string, demo: boole
     [demo ? 'demo service behind it' : 'your service behind it', stack.upstream],
     ['proxy admin', `${admin}/readyz and ${admin}/metrics`],
     ['ledger', ledger],
+    ['governance', `${governance} (its API: ${governance}/openapi.json)`],
     ['policy bundle', stack.bundleUrl],
     ['policy data', `${file(stack.policyData)} (edit it: it is read again when it changes)`],
     ['keys, tokens, data, logs', `${file(state.folder)}/`],
   ]
   const tries = demo ? demoTries(external, internal) : [['its answer, stamped', `curl -si ${external}/`]]
+  const first = `-H "Authorization: Bearer $(cat ${file(state.adminToken)})"`
   tries.push(
+    ['who may do what', `curl -s ${first} ${governance}/api/v1/session`],
     ['what the ledger recorded', `curl -s ${token} '${ledger}/api/audit/logs?limit=2'`],
     ['its hash chain, checked', `npx signet verify --ledger`],
   )

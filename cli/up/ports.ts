@@ -8,6 +8,7 @@ export type Ports = {
   readonly internal: number
   readonly admin: number
   readonly ledger: number
+  readonly governance: number
   readonly bundle: number
   readonly demo: number
 }
@@ -17,6 +18,7 @@ const LISTENERS = {
   internal: { what: 'proxy, internal channel', variable: 'SIGNET_INTERNAL_PORT' },
   admin: { what: 'proxy admin', variable: 'SIGNET_ADMIN_PORT' },
   ledger: { what: 'ledger', variable: 'SIGNET_LEDGER_PORT' },
+  governance: { what: 'governance', variable: 'SIGNET_GOVERNANCE_PORT' },
   bundle: { what: 'bundle server', variable: 'SIGNET_BUNDLE_PORT' },
   demo: { what: 'demo service', variable: 'SIGNET_DEMO_PORT' },
 } as const
@@ -27,7 +29,15 @@ const LISTENERS = {
  */
 export async function claimPorts(config: UpConfig, names: readonly (keyof Ports)[]): Promise<Ports> {
   const servers: ReturnType<typeof createServer>[] = []
-  const ports: Record<keyof Ports, number> = { external: 0, internal: 0, admin: 0, ledger: 0, bundle: 0, demo: 0 }
+  const ports: Record<keyof Ports, number> = {
+    external: 0,
+    internal: 0,
+    admin: 0,
+    ledger: 0,
+    governance: 0,
+    bundle: 0,
+    demo: 0,
+  }
   try {
     for (const name of names) {
       const server = createServer()

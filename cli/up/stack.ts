@@ -9,6 +9,7 @@ import type { Endpoints, StateFolder } from '../state.ts'
 import { awaitReady, startChild, type Child } from './child.ts'
 import type { UpConfig } from './config.ts'
 import { ensureCredentials, type Credentials } from './credentials.ts'
+import { startGovernance } from './governance.ts'
 import { ensurePolicyData, writeStandardBundle } from './policy.ts'
 import { claimPorts, isListening } from './ports.ts'
 
@@ -19,7 +20,7 @@ export type Stack = {
   readonly bundleUrl: string
   /** Resolves when one of the processes ends by itself, with why. */
   readonly broken: Promise<string>
-  /** In order: proxy (it drains and empties its spool), demo, ledger, bundle server, databases. */
+  /** In order: proxy (it drains and empties its spool), demo, governance, bundle server, ledger, databases. */
   stop(): Promise<void>
 }
 
@@ -34,7 +35,7 @@ export type StackOptions = {
 const LEDGER_LOGIN = 'signet_ledger'
 const OWNER_ROLE = 'signet_owner'
 /** Of this command alone: passed on, they would only be unknown there. */
-const OWN_VARIABLES = /^SIGNET_(UPSTREAM|STATE_DIR|HOST|(EXTERNAL|INTERNAL|ADMIN|LEDGER|BUNDLE|DEMO)_PORT)$/
+const OWN_VARIABLES = /^SIGNET_(UPSTREAM|STATE_DIR|HOST|(EXTERNAL|INTERNAL|ADMIN|LEDGER|GOVERNANCE|BUNDLE|DEMO)_PORT)$/
 
 /** Starts everything, in order; what had started is stopped again when a later part does not. @throws SignetError */
 export async function startStack(options: StackOptions): Promise<Stack> {
@@ -59,7 +60,7 @@ async function start(options: StackOptions, stops: (() => Promise<void>)[], stop
   const own = config.SIGNET_UPSTREAM
   const tenant = config.SIGNET_TENANT
   const producerId = config.SIGNET_PRODUCER_ID ?? (own === undefined ? 'demo/service' : 'local/service')
-  const names = ['external', 'internal', 'admin', 'ledger', 'bundle'] as const
+  const names = ['external', 'internal', 'admin', 'ledger', 'governance', 'bundle'] as const
   const ports = await claimPorts(config, own === undefined ? [...names, 'demo'] : names)
   const at = (port: number): string => `${config.SIGNET_HOST}:${port}`
   const endpoints: Endpoints = {
@@ -67,6 +68,7 @@ async function start(options: StackOptions, stops: (() => Promise<void>)[], stop
     internal: `http://${at(ports.internal)}`,
     admin: `http://${at(ports.admin)}`,
     ledger: `http://${at(ports.ledger)}`,
+    governance: `http://${at(ports.governance)}`,
     tenant,
   }
   const upstream = own ?? `http://${at(ports.demo)}`
@@ -110,6 +112,8 @@ async function start(options: StackOptions, stops: (() => Promise<void>)[], stop
       SIGNET_LEDGER_STATE_URL: workUrl(LEDGER_LOGIN, ledgerPassword),
       SIGNET_LEDGER_KEYRING: state.ledgerKeyring,
       SIGNET_LEDGER_TOKENS: state.tokenFile,
+      SIGNET_LEDGER_WALL_LOG: path.join(databases.wall.dataDir, 'data/log'),
+      SIGNET_LEDGER_PLATFORM_TENANT: config.SIGNET_TENANT,
     }),
   )
   const bundleFolder = path.join(state.folder, 'bundles')
@@ -123,6 +127,23 @@ async function start(options: StackOptions, stops: (() => Promise<void>)[], stop
   stops.push(() => closeServer(bundles))
   const bundleUrl = `http://${at(ports.bundle)}/bundles/standard.tar.gz`
   await awaitReady(ledger, `${endpoints.ledger}/readyz`, signal)
+
+  say('starting governance')
+  await startGovernance({
+    state,
+    server: databases.work,
+    adminPassword: admin,
+    password: credentials.passwords.governance,
+    tenant,
+    url: endpoints.governance,
+    listen: at(ports.governance),
+    ledgerUrl: endpoints.ledger,
+    run: (name, env, args = []) => {
+      const child = run(name, 'governance/main.ts', env, args)
+      return args.length === 0 ? started(child) : child
+    },
+    signal,
+  })
 
   if (own === undefined) {
     say('starting the demo service')
@@ -173,7 +194,8 @@ async function startDatabases(
 ): Promise<{ wall: EmbeddedPostgres; work: EmbeddedPostgres }> {
   await mkdir(path.dirname(state.wall), { recursive: true, mode: 0o711 })
   const one = async (dataDir: string, database: string): Promise<EmbeddedPostgres> => {
-    const server = await startEmbeddedPostgres({ dataDir, superuserPassword: passwords.admin })
+    const jsonLog = database === 'signet_wall'
+    const server = await startEmbeddedPostgres({ dataDir, superuserPassword: passwords.admin, jsonLog })
     stops.push(() => server.stop())
     await provisionDatabase({
       adminUrl: server.url('postgres', 'postgres', passwords.admin),
@@ -195,7 +217,10 @@ function inherited(env: StackOptions['env'], name: string): Record<string, strin
   const wanted = (variable: string): boolean => {
     if (!variable.startsWith('SIGNET_')) return true
     if (OWN_VARIABLES.test(variable) || name === 'demo') return false
-    return variable === 'SIGNET_LOG_LEVEL' || variable.startsWith('SIGNET_LEDGER_') === name.startsWith('ledger')
+    if (variable === 'SIGNET_LOG_LEVEL') return true
+    if (/^SIGNET_(GOVERNANCE|DATABASE|NEW)_/.test(variable)) return name.startsWith('governance')
+    if (name.startsWith('governance')) return false
+    return variable.startsWith('SIGNET_LEDGER_') === name.startsWith('ledger')
   }
   return Object.fromEntries(
     Object.entries(env).filter((entry): entry is [string, string] => entry[1] !== undefined && wanted(entry[0])),

@@ -25,15 +25,16 @@ const MAX_BYTES = 4 * 1024 * 1024
  * @throws SignetError CONFIG_INVALID when it cannot be used now
  */
 export function followNamespaceMap(options: FollowOptions): Promise<() => NamespaceMap> {
-  return follow(options, checkNamespaceMap, EMPTY_NAMESPACE_MAP)
+  return followPolicyFile(options, checkNamespaceMap, EMPTY_NAMESPACE_MAP)
 }
 
 /** The same for the file of service accounts. */
 export function followServiceAccounts(options: FollowOptions): Promise<() => ServiceAccountFile> {
-  return follow(options, checkServiceAccountFile, NO_SERVICE_ACCOUNTS)
+  return followPolicyFile(options, checkServiceAccountFile, NO_SERVICE_ACCOUNTS)
 }
 
-async function follow<T>(
+/** The same for another file: what `check` makes of its content, `empty` where there is none. */
+export async function followPolicyFile<T>(
   options: FollowOptions,
   check: (value: unknown, source: string) => T,
   empty: T,

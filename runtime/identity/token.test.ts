@@ -38,6 +38,31 @@ describe('createTokenAuthenticator', () => {
     expect((error as Error).message).not.toContain('secret-')
   })
 
+  const several = createTokenAuthenticator({
+    version: 1,
+    tokens: [
+      { ...FILE.tokens[0]!, tenants: ['globex'] },
+      { ...FILE.tokens[1]!, tenants: '*' },
+      { sha256: sha256('secret-3'), name: 'one', tenant: 'acme', scopes: [] },
+    ],
+  })
+  it.each([
+    { token: 'secret-1', tenant: undefined, want: 'acme' },
+    { token: 'secret-1', tenant: 'acme', want: 'acme' },
+    { token: 'secret-1', tenant: 'globex', want: 'globex' },
+    { token: 'secret-1', tenant: 'initech', want: 'FORBIDDEN' },
+    { token: 'secret-2', tenant: 'initech', want: 'initech' },
+    { token: 'secret-2', tenant: 'a b', want: 'REQUEST_INVALID' },
+    { token: 'secret-3', tenant: 'globex', want: 'acme' },
+  ])('$token that names $tenant: $want', async ({ token, tenant, want }) => {
+    const credentials = { authorization: `Bearer ${token}`, claims: { tenant } }
+    const got = await several.authenticate(credentials).then(
+      (identity) => identity.tenant,
+      (error: { code: string }) => error.code,
+    )
+    expect(got).toBe(want)
+  })
+
   it('names the missing scope', async () => {
     const identity = await authenticate({ authorization: 'Bearer secret-2' })
     expect(() => requireScope(identity, 'audit:read')).not.toThrow()

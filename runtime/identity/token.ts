@@ -22,6 +22,8 @@ export const TokenFile = Type.Object(
           sha256: Type.String({ pattern: '^[0-9a-f]{64}$' }),
           name: Name,
           tenant: Name,
+          /** Others that the caller may act for, when it names one (`Signet-Tenant`); `*`: any. */
+          tenants: Type.Optional(Type.Union([Type.Literal('*'), Type.Array(Name, { maxItems: 10_000 })])),
           producer_id: Type.Optional(Name),
           scopes: Type.Array(Type.String({ pattern: '^[a-z][a-z0-9:._-]{0,63}$' }), { maxItems: 64 }),
         },
@@ -44,8 +46,8 @@ export type Identity = {
 }
 
 /**
- * What a request brings. `authorization`: the header's value. `claims`: which of the identities that it may have a workload wants; a
- * token of the token file has one identity, whatever is claimed. `fresh`: nothing that is remembered counts.
+ * What a request brings. `authorization`: the header's value. `claims`: which of the identities that it may have the caller wants; a
+ * token of the token file that names no `tenants` has one identity, whatever is claimed. `fresh`: nothing that is remembered counts.
  */
 export type Credentials = {
   readonly authorization: string | undefined
@@ -58,6 +60,7 @@ export type Authenticator = { readonly authenticate: (credentials: Credentials) 
 
 const validator = Compile(TokenFile)
 const MAX_TOKEN_CHARS = 8_192
+const TENANT_NAME = /^[^\s]{1,512}$/
 
 /** Parses a token file. `source` names it in messages. @throws SignetError CONFIG_INVALID, without any of its content */
 export function parseTokenFile(text: string, source: string): TokenFile {
@@ -85,6 +88,7 @@ export function parseTokenFile(text: string, source: string): TokenFile {
 export function createTokenAuthenticator(file: TokenFile): Authenticator {
   const entries = file.tokens.map((token) => ({
     digest: Buffer.from(token.sha256, 'hex'),
+    tenants: token.tenants ?? [],
     identity: {
       name: token.name,
       tenant: token.tenant,
@@ -94,13 +98,24 @@ export function createTokenAuthenticator(file: TokenFile): Authenticator {
     } satisfies Identity,
   }))
   return {
-    async authenticate({ authorization }) {
+    async authenticate({ authorization, claims }) {
       const token = bearerToken(authorization, MAX_TOKEN_CHARS)
       const digest = createHash('sha256').update(token).digest()
-      let found: Identity | undefined
-      for (const entry of entries) if (timingSafeEqual(entry.digest, digest)) found = entry.identity
+      let found: (typeof entries)[number] | undefined
+      for (const entry of entries) if (timingSafeEqual(entry.digest, digest)) found = entry
       if (found === undefined) throw new SignetError('UNAUTHENTICATED', 'the token is not known here')
-      return found
+      const { identity, tenants } = found
+      const wanted = claims?.tenant
+      // Who acts for one tenant alone has no choice, whatever is claimed.
+      if (wanted === undefined || wanted === identity.tenant || tenants.length === 0) return identity
+      if (tenants !== '*' && !tenants.includes(wanted))
+        throw new SignetError('FORBIDDEN', `${identity.name} may not act for this tenant`)
+      if (!TENANT_NAME.test(wanted))
+        throw new SignetError(
+          'REQUEST_INVALID',
+          'the tenant that is named is no name: 1 to 512 characters without spaces',
+        )
+      return { ...identity, tenant: wanted }
     },
   }
 }

@@ -17,6 +17,7 @@ const PORTS = [
   'SIGNET_INTERNAL_PORT',
   'SIGNET_ADMIN_PORT',
   'SIGNET_LEDGER_PORT',
+  'SIGNET_GOVERNANCE_PORT',
   'SIGNET_BUNDLE_PORT',
 ]
 
@@ -117,7 +118,9 @@ async function descendants(root: number): Promise<number[]> {
 /** What still runs of these, by name. A zombie is gone: whoever inherited it has only to take note of it. */
 async function alive(pids: readonly number[]): Promise<string[]> {
   const stats = await Promise.all(pids.map((pid) => readFile(`/proc/${pid}/stat`, 'utf8').catch(() => '')))
-  return stats.filter((stat) => stat !== '' && !/\) [ZX] /.test(stat)).map((stat) => stat.slice(0, stat.indexOf(')') + 3))
+  return stats
+    .filter((stat) => stat !== '' && !/\) [ZX] /.test(stat))
+    .map((stat) => stat.slice(0, stat.indexOf(')') + 3))
 }
 
 async function isFree(port: number): Promise<boolean> {
@@ -132,9 +135,7 @@ async function isFree(port: number): Promise<boolean> {
 
 async function expectAllGone(pids: readonly number[], withinMs: number): Promise<void> {
   expect(pids.length).toBeGreaterThan(4)
-  await expect
-    .poll(() => alive(pids), { timeout: withinMs, message: 'processes that are still there' })
-    .toEqual([])
+  await expect.poll(() => alive(pids), { timeout: withinMs, message: 'processes that are still there' }).toEqual([])
   for (const name of PORTS) expect(await isFree(Number(env[name])), name).toBe(true)
 }
 

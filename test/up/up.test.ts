@@ -8,7 +8,10 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 /** `npm start` as its user meets it: the real processes, and every command that it prints, run as printed. */
 const MAIN = path.resolve(import.meta.dirname, '../../cli/main.ts')
 const ANY_PORTS = Object.fromEntries(
-  ['EXTERNAL', 'INTERNAL', 'ADMIN', 'LEDGER', 'BUNDLE', 'DEMO'].map((name) => [`SIGNET_${name}_PORT`, '0']),
+  ['EXTERNAL', 'INTERNAL', 'ADMIN', 'LEDGER', 'GOVERNANCE', 'BUNDLE', 'DEMO'].map((name) => [
+    `SIGNET_${name}_PORT`,
+    '0',
+  ]),
 )
 const folder = mkdtempSync(path.join(tmpdir(), 'signet-up-'))
 // PostgreSQL does not run as root; its account has to be able to pass through.
@@ -87,6 +90,9 @@ describe('signet up with the demo service', () => {
       'proxy.token',
       'auditor.token',
       'bundle-key.json',
+      'governance.token',
+      'admin.password',
+      'admin.token',
       'postgres-passwords.json',
     ]
     expect(readdirSync(state)).toEqual(expect.arrayContaining(secret))
@@ -127,6 +133,14 @@ describe('signet up with the demo service', () => {
       output: expect.stringMatching(/^verified/),
     })
     expect(run('its hash chain, checked')).toMatchObject({ code: 0, output: expect.stringMatching(/^verified/) })
+  })
+
+  it('shows who may do what, as the first user', () => {
+    expect(JSON.parse(run('who may do what').output)).toMatchObject({
+      tenant: 'demo',
+      name: 'admin@demo.example',
+      roles: ['Admin'],
+    })
   })
 
   it('shows what the ledger recorded, with the credentials of the line itself', () => {

@@ -3,6 +3,9 @@ import { DEMO_CONFIG } from '#cli/demo/config.ts'
 import { TRIAL_CONFIG } from '#cli/trial/config.ts'
 import { UP_CONFIG } from '#cli/up/config.ts'
 import { ERROR_CODES } from '#core/error/codes.ts'
+import { ACTIONS, extentOf, RESOURCES } from '#governance/access/permission.ts'
+import { SHIPPED_ROLES } from '#governance/access/shipped-roles.ts'
+import { CREATE_TENANT_CONFIG, GOVERNANCE_CONFIG, GOVERNANCE_MIGRATE_CONFIG } from '#governance/config.ts'
 import { INIT_KEYS_CONFIG, LEDGER_CONFIG, MIGRATE_CONFIG } from '#ledger/config.ts'
 import { OPERATOR_CONFIG } from '#operator/config.ts'
 import { RedirectEnvironment } from '#operator/redirect/config.ts'
@@ -14,6 +17,7 @@ import { problemType } from '#runtime/http/problem.ts'
 export const PAGES: Readonly<Record<string, () => string>> = {
   'docs/reference/config.md': configPage,
   'docs/reference/errors.md': errorsPage,
+  'docs/reference/permissions.md': permissionsPage,
 }
 
 type Process = { readonly title: string; readonly about: string; readonly schema: TObject }
@@ -31,6 +35,17 @@ const PROCESSES: readonly Process[] = [
     about: '`node ledger/main.ts init-keys`: makes the keys of a ledger in a cluster, once, and leaves.',
     schema: INIT_KEYS_CONFIG,
   },
+  { title: 'Governance', about: '`node governance/main.ts`.', schema: GOVERNANCE_CONFIG },
+  {
+    title: 'Governance migration',
+    about: '`node governance/main.ts migrate`: brings its database up to date and leaves.',
+    schema: GOVERNANCE_MIGRATE_CONFIG,
+  },
+  {
+    title: 'A new tenant',
+    about: '`node governance/main.ts create-tenant`: makes a tenant with its first user, and leaves.',
+    schema: CREATE_TENANT_CONFIG,
+  },
   { title: 'Operator', about: '`node operator/main.ts`, in a cluster.', schema: OPERATOR_CONFIG },
   {
     title: 'Redirect',
@@ -44,7 +59,7 @@ const PROCESSES: readonly Process[] = [
   },
   {
     title: 'signet up',
-    about: '`npm start`; what it does not know it passes on to the proxy and the ledger.',
+    about: '`npm start`; what it does not know it passes on to the proxy, the ledger and governance.',
     schema: UP_CONFIG,
   },
   { title: 'Demo service', about: '`node cli/demo/main.ts`; `npm start` starts it.', schema: DEMO_CONFIG },
@@ -54,6 +69,10 @@ const PROCESSES: readonly Process[] = [
 export const TOOL_VARIABLES: readonly (readonly [name: string, description: string])[] = [
   ['SIGNET_OPA', 'Path of an OPA binary to use in place of the one that is built.'],
   ['SIGNET_KUBERNETES_BIN', 'Folder of Kubernetes binaries that tests use in place of those that are built.'],
+  [
+    'SIGNET_HELM',
+    'Path of another Helm, 3.x or 4.x, to try the chart with: `vitest run --project operator test/operator/chart`.',
+  ],
   ['SIGNET_CACHE_DIR', 'Where built tools are kept. Default: `${XDG_CACHE_HOME}/signet`, else `~/.cache/signet`.'],
 ]
 
@@ -130,5 +149,29 @@ ${rows.join('\n')}
 | 3 | \`signet doctor\` | nothing wrong was found, but not all could be looked at |
 | 78 | processes | the configuration is not valid (\`CONFIG_INVALID\`) |
 | 130, 143 | processes | left at once on a second SIGINT, SIGTERM |
+`
+}
+
+function permissionsPage(): string {
+  const marks = { all: '●', own: '○' } as const
+  const sections = SHIPPED_ROLES.map(({ name, description, permissions }) => {
+    const rows = RESOURCES.map((resource) => {
+      const cells = ACTIONS.map((action) => {
+        const extent = extentOf(permissions, null, action, resource)
+        return extent === null ? ' ' : marks[extent]
+      })
+      return `| \`${resource}\` | ${cells.join(' | ')} |`
+    })
+    const head = `| | ${ACTIONS.join(' | ')} |\n|---|${ACTIONS.map(() => ':-:').join('|')}|`
+    return `## ${name}\n\n${description}\n\n${head}\n${rows.join('\n')}`
+  })
+  return `# Permissions of the shipped roles
+
+<!-- Made from the code by \`node tools/docs/write-pages.ts\`; change the roles, not this page. -->
+
+A permission is an action on a resource; ● on all of a tenant's, ○ on what is one's own (assigned to, or made by, the one who asks). Roles of
+your own stand beside these (\`POST /api/v1/roles\`); nobody gives a permission that they do not have.
+
+${sections.join('\n\n')}
 `
 }

@@ -1,0 +1,39 @@
+import type { Logger } from '#runtime/telemetry/log.ts'
+import type { GovernanceMetrics } from '../metrics.ts'
+import { sweep, type SweeperDeps } from './sweeper.ts'
+
+const EVERY_MS = 5_000
+
+/** Sweeps every few seconds until stopped; `stop` waits for the one that runs. */
+export function keepSweeping(
+  deps: SweeperDeps,
+  { log, metrics }: { readonly log: Logger; readonly metrics: GovernanceMetrics },
+): { stop(): Promise<void> } {
+  let timer: NodeJS.Timeout | undefined
+  let stopped = false
+  let running = Promise.resolve()
+  const once = async (): Promise<void> => {
+    try {
+      const { reverted, recorded, waiting } = await sweep(deps)
+      metrics.swept.inc({ how: 'reverted' }, reverted)
+      metrics.swept.inc({ how: 'recorded' }, recorded)
+      metrics.outcomesRefused.set(waiting)
+      if (recorded > 0) log.info({ reverted, recorded }, 'actions that were left behind are completed')
+      if (waiting > 0) log.error({ waiting }, 'the ledger refuses outcomes of actions')
+    } catch (error) {
+      log.warn({ error }, 'actions that were left behind have to wait')
+    }
+    if (!stopped) timer = setTimeout(run, EVERY_MS).unref()
+  }
+  const run = (): void => {
+    running = once()
+  }
+  run()
+  return {
+    async stop() {
+      stopped = true
+      clearTimeout(timer)
+      await running
+    },
+  }
+}

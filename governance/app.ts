@@ -1,0 +1,94 @@
+import swagger from '@fastify/swagger'
+import { fastify, LogController, type FastifyBaseLogger, type FastifyInstance } from 'fastify'
+import { useProblemResponses } from '#runtime/http/problem.ts'
+import { uuidV7 } from '#runtime/identifier.ts'
+import type { Pool } from '#runtime/postgres/transaction.ts'
+import type { Logger } from '#runtime/telemetry/log.ts'
+import type { MetricsRegistry } from '#runtime/telemetry/metrics.ts'
+import { createAuthenticate } from './access/authenticate.ts'
+import { ActionRunner, type RecordEvent } from './actions/runner.ts'
+import type { Catalog } from './frameworks/catalog.ts'
+import { createLook, type LookDeps } from './frameworks/look.ts'
+import { compileValidator } from './http/validation.ts'
+import type { GovernanceMetrics } from './metrics.ts'
+import { createReadiness } from './readiness.ts'
+import { actionRoutes } from './routes/actions.ts'
+import { checklistRoutes } from './routes/checklists.ts'
+import { healthRoutes } from './routes/health.ts'
+import { regulationRoutes } from './routes/regulations.ts'
+import { roleRoutes } from './routes/roles.ts'
+import { serviceAccountRoutes } from './routes/service-accounts.ts'
+import { sessionRoutes } from './routes/session.ts'
+import { tokenRoutes } from './routes/tokens.ts'
+import { userRoutes } from './routes/users.ts'
+
+export type GovernanceDeps = {
+  readonly pool: Pool
+  readonly record: RecordEvent
+  readonly ledger: LookDeps['ledger']
+  readonly catalogs: ReadonlyMap<string, Catalog>
+  readonly registry: MetricsRegistry
+  readonly metrics: GovernanceMetrics
+  readonly log: Logger
+  readonly clock: () => Date
+}
+
+const REQUEST_TIMEOUT_MS = 30_000
+const BODY_LIMIT = 256 * 1024
+
+/** Everything but the port. */
+export async function buildApp(deps: GovernanceDeps): Promise<FastifyInstance> {
+  const { pool, record, ledger, catalogs, registry, metrics, log, clock } = deps
+  const newId = uuidV7
+  const nowMs = (): number => clock().getTime()
+  const runner = new ActionRunner({
+    pool,
+    record,
+    newId,
+    nowMs,
+    log,
+    onEnded: (state) => metrics.actions.inc({ state }),
+  })
+  const calls = { authenticate: createAuthenticate(pool, clock), pool, runner, newId, clock }
+
+  const logger: FastifyBaseLogger = log
+  const app: FastifyInstance = fastify({
+    loggerInstance: logger,
+    logController: new LogController({ disableRequestLogging: true }),
+    genReqId: () => uuidV7(),
+    requestTimeout: REQUEST_TIMEOUT_MS,
+    connectionTimeout: 120_000,
+    keepAliveTimeout: 72_000,
+    bodyLimit: BODY_LIMIT,
+    return503OnClosing: true,
+    forceCloseConnections: 'idle',
+    http: { headersTimeout: REQUEST_TIMEOUT_MS, connectionsCheckingInterval: REQUEST_TIMEOUT_MS },
+  })
+  app.server.maxConnections = 1_024
+  app.setValidatorCompiler(compileValidator)
+  useProblemResponses(app)
+  await app.register(swagger, {
+    openapi: {
+      openapi: '3.1.0',
+      info: {
+        title: 'Signet governance',
+        version: '1',
+        description: 'Access, policies, scans, violations, workflows and evidence.',
+      },
+      components: { securitySchemes: { bearer: { type: 'http', scheme: 'bearer' } } },
+    },
+  })
+  app.get('/openapi.json', { schema: { hide: true } }, async (_request, reply) =>
+    reply.type('application/json').send(JSON.stringify(app.swagger())),
+  )
+  healthRoutes(app, { readiness: createReadiness(pool, nowMs), registry })
+  sessionRoutes(app, { ...calls, failures: metrics.signInFailures })
+  userRoutes(app, calls)
+  serviceAccountRoutes(app, calls)
+  roleRoutes(app, calls)
+  tokenRoutes(app, calls)
+  actionRoutes(app, calls)
+  regulationRoutes(app, { ...calls, catalogs })
+  checklistRoutes(app, { ...calls, catalogs, look: createLook({ pool, ledger, nowMs }) })
+  return app
+}

@@ -1,0 +1,101 @@
+import Type from 'typebox'
+import type { Static } from 'typebox'
+import { LISTEN_ADDRESS, parseListenAddress, type ListenAddress } from '#runtime/http/listen.ts'
+import { readConfig } from '#runtime/config.ts'
+import { TELEMETRY_VARIABLES } from '#runtime/telemetry/variables.ts'
+
+const databaseUrl = (description: string): Type.TString =>
+  Type.String({
+    pattern: '^postgres(ql)?://',
+    allowed: 'a connection string, postgres://USER:PASSWORD@HOST:PORT/DATABASE',
+    secret: true,
+    description,
+  })
+
+/** Variables of the governance process. */
+export const GOVERNANCE_CONFIG = Type.Object({
+  SIGNET_DATABASE_URL: databaseUrl(
+    'The primary store, as the login `signet_governance`; on a server other than the audit wall’s.',
+  ),
+  SIGNET_DATABASE_POOL_SIZE: Type.Integer({
+    default: 10,
+    minimum: 2,
+    maximum: 200,
+    description: 'Connections to the primary store at most.',
+  }),
+  SIGNET_GOVERNANCE_LISTEN: Type.String({
+    ...LISTEN_ADDRESS,
+    default: '127.0.0.1:8000',
+    description: 'Where governance listens.',
+  }),
+  SIGNET_GOVERNANCE_LEDGER_URL: Type.String({
+    pattern: '^https?://[^\\s/]+/?$',
+    allowed: 'an http or https URL without a path',
+    description: 'The ledger, which every action is written to before it is answered.',
+  }),
+  SIGNET_GOVERNANCE_LEDGER_TOKEN_FILE: Type.String({
+    minLength: 1,
+    allowed: 'the path of a file',
+    description:
+      'File with the token for the ledger: `audit:write` and `audit:read` for every tenant; read for each call.',
+  }),
+  SIGNET_GOVERNANCE_SWEEP_AFTER_MS: Type.Integer({
+    default: 60_000,
+    minimum: 1_000,
+    maximum: 3_600_000,
+    description: 'How old an action is before it counts as left behind: its intent is reverted, or its outcome sent.',
+  }),
+  ...TELEMETRY_VARIABLES,
+})
+
+const OWNER = {
+  SIGNET_DATABASE_OWNER_URL: databaseUrl('The primary store, as a login that may become its owner (`signet_owner`).'),
+  SIGNET_LOG_LEVEL: TELEMETRY_VARIABLES.SIGNET_LOG_LEVEL,
+}
+
+/** What `governance/main.ts migrate` needs: it brings the database up to date and leaves. */
+export const GOVERNANCE_MIGRATE_CONFIG = Type.Object(OWNER)
+
+/** What `governance/main.ts create-tenant` needs: it makes a tenant with its first user, writes that user's token, and leaves. */
+export const CREATE_TENANT_CONFIG = Type.Object({
+  ...OWNER,
+  SIGNET_NEW_TENANT: Type.String({
+    pattern: '^[^\\s]{1,512}$',
+    allowed: 'a name without spaces',
+    description: 'The tenant, as stamps and audit events name it.',
+  }),
+  SIGNET_NEW_TENANT_NAME: Type.Optional(
+    Type.String({ minLength: 1, maxLength: 200, description: 'Its name for people.' }),
+  ),
+  SIGNET_NEW_TENANT_ADMIN_EMAIL: Type.String({
+    pattern: '^[^\\s@]{1,64}@[^\\s@]{1,189}$',
+    allowed: 'an e-mail address',
+    description: 'Its first user, with the role Admin.',
+  }),
+  SIGNET_NEW_TENANT_ADMIN_PASSWORD_FILE: Type.Optional(
+    Type.String({ minLength: 1, description: 'File with that user’s password. Without it, only the token is there.' }),
+  ),
+  SIGNET_NEW_TENANT_TOKEN_FILE: Type.String({
+    minLength: 1,
+    description: 'Where the token of that user is written (mode 0600); it holds for a day.',
+  }),
+})
+
+export type GovernanceConfig = Static<typeof GOVERNANCE_CONFIG> & { readonly listen: ListenAddress }
+export type Environment = Readonly<Record<string, string | undefined>>
+
+/** @throws SignetError CONFIG_INVALID with a line for each bad variable */
+export function readGovernanceConfig(env: Environment = process.env): GovernanceConfig {
+  const values = readConfig(GOVERNANCE_CONFIG, env)
+  return { ...values, listen: parseListenAddress('SIGNET_GOVERNANCE_LISTEN', values.SIGNET_GOVERNANCE_LISTEN) }
+}
+
+/** @throws SignetError CONFIG_INVALID with a line for each bad variable */
+export function readGovernanceMigrateConfig(env: Environment = process.env): Static<typeof GOVERNANCE_MIGRATE_CONFIG> {
+  return readConfig(GOVERNANCE_MIGRATE_CONFIG, env)
+}
+
+/** @throws SignetError CONFIG_INVALID with a line for each bad variable */
+export function readCreateTenantConfig(env: Environment = process.env): Static<typeof CREATE_TENANT_CONFIG> {
+  return readConfig(CREATE_TENANT_CONFIG, env)
+}

@@ -1,0 +1,34 @@
+import { Counter, Gauge } from 'prom-client'
+import type { MetricsRegistry } from '#runtime/telemetry/metrics.ts'
+
+export type GovernanceMetrics = ReturnType<typeof createGovernanceMetrics>
+
+/** `docs/reference/metrics.md` has the same; a test compares the two. */
+export function createGovernanceMetrics(registry: MetricsRegistry) {
+  const registers = [registry]
+  return {
+    actions: new Counter({
+      name: 'signet_governance_actions',
+      help: 'Actions that ended, by state',
+      labelNames: ['state'] as const,
+      registers,
+    }),
+    signInFailures: new Counter({
+      name: 'signet_governance_sign_in_failures',
+      help: 'Sign-ins that were refused, by reason',
+      labelNames: ['reason'] as const,
+      registers,
+    }),
+    swept: new Counter({
+      name: 'signet_governance_actions_swept',
+      help: 'Actions that were left behind and are completed, by how',
+      labelNames: ['how'] as const,
+      registers,
+    }),
+    outcomesRefused: new Gauge({
+      name: 'signet_governance_outcomes_refused',
+      help: 'Outcomes that the ledger refuses, at the last sweep',
+      registers,
+    }),
+  }
+}
