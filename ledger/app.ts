@@ -20,17 +20,31 @@ import type { Logger } from '#runtime/telemetry/log.ts'
 import type { MetricsRegistry } from '#runtime/telemetry/metrics.ts'
 import type { LedgerKeys } from './keys.ts'
 import { createReadiness } from './readiness.ts'
+import type { LedgerRetention } from './retention/ledger-retention.ts'
 import { takeRawBodies } from './routes/body.ts'
 import { exportRoutes } from './routes/export.ts'
+import { feedRoutes } from './routes/feed.ts'
 import { healthRoutes } from './routes/health.ts'
+import { holdRoutes } from './routes/holds.ts'
 import { ingestRoutes } from './routes/ingest.ts'
 import { issueRoutes } from './routes/issue.ts'
 import { journeyRoutes } from './routes/journey.ts'
 import { logsRoutes } from './routes/logs.ts'
+import { retentionRoutes } from './routes/retention.ts'
+import type { DenyList } from './identity/denied.ts'
+import { stampVerdictRoutes } from './routes/stamp-verdict.ts'
 import { subjectRoutes } from './routes/subjects.ts'
 import { treeRoutes } from './routes/tree.ts'
 import { verifyRoutes } from './routes/verify.ts'
 import { writeRoutes } from './routes/write.ts'
+import { NO_RESIDENCY, type ResidencyPolicy } from './residency/policy.ts'
+import { holdsFor } from './retention/holds.ts'
+import { erasureRoutes } from './routes/erasures.ts'
+import { residencyRoutes } from './routes/residency.ts'
+import { sealingSequencer } from './seal/entries.ts'
+import { createErasures, type Erasures } from './seal/erasure.ts'
+import { createPersonalReader, type PersonalReader } from './seal/reader.ts'
+import type { Sealer } from './seal/sealer.ts'
 import { createSequencer, type Sequencer } from './sequencer.ts'
 import { createSessions, type Sessions } from './sessions.ts'
 
@@ -39,13 +53,22 @@ export type LedgerDeps = {
   readonly work: Pool
   readonly keys: LedgerKeys
   readonly authenticator: Authenticator
+  readonly denyList?: Pick<DenyList, 'deniesStampsOf'>
   readonly registry: MetricsRegistry
   readonly log: Logger
   readonly clock: () => Date
   /** Name of the log in its checkpoints. */
   readonly origin: string
+  /** Whom letters may go to, by domain; absent where no mail server is configured. */
+  readonly mailDomains?: readonly string[]
   /** Names the installation in certificates. */
   readonly trustDomain: string
+  /** For how long records are kept; all for ever, and no routes for it, where it is left out. */
+  readonly retention?: LedgerRetention
+  /** Seals personal fields; nothing is sealed, and nobody can be erased, where it is left out. */
+  readonly sealer?: Sealer
+  /** Which data this ledger may keep; all where it is left out. */
+  readonly residency?: () => ResidencyPolicy
   /** TLS options of `https.createServer`; plain HTTP where left out. */
   readonly tls?: TlsOptions
 }
@@ -54,6 +77,9 @@ export type LedgerApp = {
   readonly http: FastifyInstance
   readonly sessions: Sessions
   readonly sequencer: Sequencer
+  /** Null where nothing is sealed. */
+  readonly erasures: Erasures | null
+  readonly personal: PersonalReader
   /** Ends when what was taken in is recorded. */
   idle(): Promise<void>
 }
@@ -82,16 +108,25 @@ export function buildApp(deps: LedgerDeps): LedgerApp {
     registers: [registry],
   })
 
-  const sequencer = createSequencer({
+  const chaining = createSequencer({
     wall,
     keys,
     clock,
     randomBytes,
+    ...(deps.retention === undefined ? {} : { retention: deps.retention.classes }),
     onAppended: (records, durationMs) => {
       appended.inc(records)
       appendSeconds.observe(durationMs / 1000)
     },
   })
+  const { sealer = null, residency = () => NO_RESIDENCY } = deps
+  const sequencer = sealingSequencer(chaining, { sealer, residency, mark: keys.mark })
+  const personal = createPersonalReader(sealer)
+  const holdsOf = (tenant: string) => holdsFor(wall, tenant)
+  const erasures =
+    sealer === null
+      ? null
+      : createErasures({ work, wall, sealer, sequencer, mark: keys.mark, clock, holdsFor: holdsOf })
   const sessions = createSessions({
     sequencer,
     wall,
@@ -130,22 +165,41 @@ export function buildApp(deps: LedgerDeps): LedgerApp {
     if (reply.statusCode === 503) reply.header('retry-after', RETRY_AFTER_SECONDS)
     return payload
   })
-  healthRoutes(http, { readiness: createReadiness({ wall, work, keys, clock }), registry })
+  healthRoutes(http, { readiness: createReadiness({ wall, work, keys, clock, sealer }), registry })
   const onRefused = (code: string): void => refused.inc({ code })
   ingestRoutes(http, { authenticator, keys, sequencer, sessions, onRefused })
   writeRoutes(http, { authenticator, keys, sequencer, onRefused })
   issueRoutes(http, { authenticator, keys, sequencer, clock, trustDomain })
-  logsRoutes(http, { authenticator, wall, keys })
-  subjectRoutes(http, { authenticator, wall })
-  exportRoutes(http, { authenticator, wall, work, keys, sequencer, clock, origin })
+  stampVerdictRoutes(http, { authenticator, keys, ...(deps.denyList === undefined ? {} : { denyList: deps.denyList }) })
+  logsRoutes(http, { authenticator, wall, keys, personal })
+  feedRoutes(http, { authenticator, wall, origin, personal })
+  subjectRoutes(http, { authenticator, wall, personal })
+  erasureRoutes(http, { authenticator, erasures })
+  residencyRoutes(http, { authenticator, residency, origin })
+  exportRoutes(http, {
+    authenticator,
+    wall,
+    work,
+    keys,
+    sequencer,
+    clock,
+    origin,
+    personal,
+    mailDomains: deps.mailDomains ?? null,
+  })
   verifyRoutes(http, { authenticator, wall, keys, origin })
-  journeyRoutes(http, { authenticator, wall, keys })
+  holdRoutes(http, { authenticator, wall, sequencer })
+  if (deps.retention !== undefined)
+    retentionRoutes(http, { authenticator, wall, work, sequencer, clock, ...deps.retention })
+  journeyRoutes(http, { authenticator, wall, keys, personal })
   treeRoutes(http, { authenticator, wall, keys, origin })
 
   return {
     http,
     sessions,
     sequencer,
+    erasures,
+    personal,
     async idle() {
       await sequencer.idle()
       await sessions.idle()

@@ -1,4 +1,4 @@
-import { followNamespaceMap, followServiceAccounts } from '#runtime/identity/policy-file.ts'
+import { followNamespaceMap, followPolicyFile, followServiceAccounts } from '#runtime/identity/policy-file.ts'
 import { createServiceAccountAuthenticator } from '#runtime/identity/service-account.ts'
 import { createTokenAuthenticator, parseTokenFile, type Authenticator } from '#runtime/identity/token.ts'
 import { createWorkloadAuthenticator, firstThatKnows } from '#runtime/identity/workload.ts'
@@ -7,6 +7,7 @@ import { kubernetesApiOptions } from '#runtime/kubernetes/variables.ts'
 import type { Logger } from '#runtime/telemetry/log.ts'
 import { readConfigFile } from './config-file.ts'
 import type { LedgerConfig } from './config.ts'
+import { checkDeniedFile, createDenyList, NOBODY_DENIED, type DenyList } from './identity/denied.ts'
 
 /**
  * Who may call, by configuration: tokens of the token file, service accounts, or both. `kubernetes` is null where no API is asked.
@@ -15,7 +16,18 @@ import type { LedgerConfig } from './config.ts'
 export async function buildAuthenticator(
   config: LedgerConfig,
   { log, signal }: { readonly log: Logger; readonly signal: AbortSignal },
-): Promise<{ authenticator: Authenticator; kubernetes: KubernetesApi | null }> {
+): Promise<{ authenticator: Authenticator; denyList: DenyList; kubernetes: KubernetesApi | null }> {
+  const following = (
+    variable: 'SIGNET_NAMESPACE_MAP' | 'SIGNET_LEDGER_SERVICE_ACCOUNTS' | 'SIGNET_LEDGER_DENIED_PRODUCERS',
+  ) => ({
+    variable,
+    path: config[variable],
+    signal,
+    onChange: () => log.info({ variable }, 'the file was re-read'),
+    onError: (error: unknown) => log.error({ error, variable }, 'the file cannot be used; what it said before holds'),
+  })
+  const denied = await followPolicyFile(following('SIGNET_LEDGER_DENIED_PRODUCERS'), checkDeniedFile, NOBODY_DENIED)
+  const denyList = createDenyList(denied, () => new Date())
   const authenticators: Authenticator[] = []
   let kubernetes: KubernetesApi | null = null
   if (config.SIGNET_LEDGER_TOKENS !== undefined) {
@@ -25,13 +37,6 @@ export async function buildAuthenticator(
   if (config.SIGNET_LEDGER_AUDIENCE !== undefined) {
     const api = createKubernetesApi(kubernetesApiOptions(config))
     kubernetes = api
-    const following = (variable: 'SIGNET_NAMESPACE_MAP' | 'SIGNET_LEDGER_SERVICE_ACCOUNTS') => ({
-      variable,
-      path: config[variable],
-      signal,
-      onChange: () => log.info({ variable }, 'the file was re-read'),
-      onError: (error: unknown) => log.error({ error, variable }, 'the file cannot be used; what it said before holds'),
-    })
     authenticators.push(
       createWorkloadAuthenticator({
         accounts: createServiceAccountAuthenticator({
@@ -45,5 +50,5 @@ export async function buildAuthenticator(
       }),
     )
   }
-  return { authenticator: firstThatKnows(authenticators), kubernetes }
+  return { authenticator: denyList.guard(firstThatKnows(authenticators)), denyList, kubernetes }
 }

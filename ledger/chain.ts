@@ -36,8 +36,6 @@ export type ChainContext = {
 }
 
 const NONCE_BYTES = 32
-/** The only class until retention policies exist. */
-export const DEFAULT_RETENTION_CLASS = 'default'
 
 export function traceMark(mark: Mark, tenant: string, traceId: string): Buffer {
   return mark('trace', tenant, traceId)
@@ -79,7 +77,7 @@ export function chainRecords(records: readonly PlannedRecord[], context: ChainCo
       keyId: key.keyId,
       traceHmac,
       receivedHmac: planned.receivedHmac,
-      retentionClass: DEFAULT_RETENTION_CLASS,
+      retentionClass: planned.retentionClass,
       nonce,
       bytes,
       projection: projectRecord(record),

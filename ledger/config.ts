@@ -5,6 +5,7 @@ import { LISTEN_ADDRESS, parseListenAddress, type ListenAddress } from '#runtime
 import { readConfig } from '#runtime/config.ts'
 import { KUBERNETES_VARIABLES } from '#runtime/kubernetes/variables.ts'
 import { TELEMETRY_VARIABLES } from '#runtime/telemetry/variables.ts'
+import { EXPORT_VARIABLES, mailSettings, type MailSettings } from './export/variables.ts'
 
 const databaseUrl = (description: string): Type.TString =>
   Type.String({
@@ -99,11 +100,39 @@ export const LEDGER_CONFIG = Type.Object({
         'File (JSON or YAML) with service accounts that are more than a workload: tenant and scopes of each; re-read when it changes.',
     }),
   ),
+  SIGNET_LEDGER_DENIED_PRODUCERS: Type.Optional(
+    Type.String({
+      minLength: 1,
+      description:
+        'File (JSON or YAML) with producers that are shut out, whatever their tokens say; re-read when it changes.',
+    }),
+  ),
   SIGNET_NAMESPACE_MAP: Type.Optional(
     Type.String({
       minLength: 1,
       description:
         'Namespace map (JSON or YAML): which tenant a namespace is; re-read when it changes. Each is its own tenant where unset.',
+    }),
+  ),
+  SIGNET_LEDGER_SEALING: Type.Enum(['required', 'off'], {
+    default: 'required',
+    description:
+      'Whether personal fields are encrypted per person before they are recorded. `required` needs a key with use `seal-master` in the keyring; `off` records them in clear, for ever, and nobody can be erased.',
+  }),
+  SIGNET_LEDGER_PERSONAL: Type.Optional(
+    Type.String({
+      minLength: 1,
+      allowed: 'the path of a file',
+      description:
+        'File (JSON or YAML) that says what is personal beside the defaults: services, identifiers, personal members, types of resources; re-read when it changes.',
+    }),
+  ),
+  SIGNET_LEDGER_RESIDENCY: Type.Optional(
+    Type.String({
+      minLength: 1,
+      allowed: 'the path of a file',
+      description:
+        'File (JSON or YAML) that says which data have to be in which region and store; what this ledger may not keep is refused. Re-read when it changes. Anything is kept where unset.',
     }),
   ),
   SIGNET_LEDGER_ORIGIN: Type.String({
@@ -113,6 +142,20 @@ export const LEDGER_CONFIG = Type.Object({
     description:
       'Name of this log in its checkpoints (the origin of c2sp.org/tlog-checkpoint): unique in the world where outsiders check them, and for ever the same.',
   }),
+  SIGNET_LEDGER_RETENTION_POLICIES: Type.Optional(
+    Type.String({
+      minLength: 1,
+      description:
+        "File with the platform's retention policies (`policies.json` of the ConfigMap `signet-retention-policies`, which the operator writes); re-read when it changes. While it cannot be read nothing new is given a time to go. Where unset, only policies put through the API count.",
+    }),
+  ),
+  SIGNET_LEDGER_PURGE_EVERY_MINUTES: Type.Integer({
+    default: 60,
+    minimum: 0,
+    maximum: 10_080,
+    description:
+      'Minutes between two rounds of purging what its retention policy lets go, in one ledger process at a time; 0: this one purges on demand only.',
+  }),
   SIGNET_LEDGER_VERIFY_SHARE: Type.Integer({
     default: 10,
     minimum: 0,
@@ -120,12 +163,81 @@ export const LEDGER_CONFIG = Type.Object({
     description:
       'Percent of the time that the background verifier may take, in one ledger process at a time; 0 switches it off in this one.',
   }),
+  SIGNET_KAFKA_BOOTSTRAP_SERVERS: Type.Optional(
+    Type.String({
+      pattern: '^[^\\s,:]+:[0-9]{1,5}(,[^\\s,:]+:[0-9]{1,5})*$',
+      allowed: 'HOST:PORT, several with commas between',
+      description: 'Kafka brokers to begin with. No Kafka where unset.',
+    }),
+  ),
+  SIGNET_KAFKA_TOPIC: Type.Optional(
+    Type.String({
+      pattern: '^[a-zA-Z0-9._-]{1,249}$',
+      allowed: 'the name of a topic',
+      description: 'Topic that every chain is handed on to, as CloudEvents; it has to be there. None where unset.',
+    }),
+  ),
+  SIGNET_KAFKA_MAX_MESSAGE_BYTES: Type.Integer({
+    default: 900_000,
+    minimum: 16_384,
+    maximum: 64 * 1024 * 1024,
+    description:
+      'Bytes of a message at most, below `max.message.bytes` of the topic; a record past it goes out as a reference.',
+  }),
+  SIGNET_KAFKA_INGEST_TOPICS: Type.Optional(
+    Type.String({
+      pattern: '^[a-zA-Z0-9._-]{1,237}=[^\\s,=]{1,512}(,[a-zA-Z0-9._-]{1,237}=[^\\s,=]{1,512})*$',
+      allowed: 'TOPIC=TENANT, several with commas between',
+      description:
+        'Topics whose messages are recorded, each for one tenant; what is refused goes to `TOPIC.dead-letter`. The broker has to allow only that tenant to write to it.',
+    }),
+  ),
+  SIGNET_KAFKA_INGEST_GROUP: Type.String({
+    default: 'signet-ledger',
+    pattern: '^[a-zA-Z0-9._-]{1,249}$',
+    allowed: 'the name of a consumer group',
+    description: 'Consumer group in which the ledger processes share the ingest topics.',
+  }),
+  SIGNET_KAFKA_TLS: Type.Enum(['off', 'on'], {
+    default: 'off',
+    description: 'Whether the brokers are spoken to over TLS.',
+  }),
+  SIGNET_KAFKA_TLS_CA: Type.Optional(
+    Type.String({
+      minLength: 1,
+      description: 'PEM file with the authorities of the brokers; those of Node where unset.',
+    }),
+  ),
+  SIGNET_KAFKA_SASL_MECHANISM: Type.Optional(
+    Type.Enum(['PLAIN', 'SCRAM-SHA-256', 'SCRAM-SHA-512'], {
+      description: 'How the ledger says who it is to the brokers; not at all where unset.',
+    }),
+  ),
+  SIGNET_KAFKA_SASL_USERNAME: Type.Optional(Type.String({ minLength: 1, description: 'Its name there.' })),
+  SIGNET_KAFKA_SASL_PASSWORD_FILE: Type.Optional(
+    Type.String({ minLength: 1, description: 'File with its password there.' }),
+  ),
+  SIGNET_LEDGER_WALL_LOG: Type.Optional(
+    Type.String({
+      minLength: 1,
+      allowed: 'the path of a folder',
+      description:
+        "Folder with the log of the audit wall's PostgreSQL (`*.json`, `log_destination = jsonlog`): attempts on the wall are recorded from it. They are not where unset.",
+    }),
+  ),
+  SIGNET_LEDGER_PLATFORM_TENANT: Type.String({
+    default: 'platform',
+    minLength: 1,
+    maxLength: 512,
+    description: 'Tenant whose chain has what concerns no tenant of its own, such as attempts on the wall.',
+  }),
   SIGNET_TRUST_DOMAIN: Type.String({
     default: 'cluster.local',
     pattern: '^[a-z0-9][a-z0-9._-]{0,253}$',
     allowed: 'a SPIFFE trust domain, for example cluster.local',
     description: 'Trust domain in the certificates of workloads.',
   }),
+  ...EXPORT_VARIABLES,
   ...KEYS_SECRET,
   ...KUBERNETES_VARIABLES,
   ...TELEMETRY_VARIABLES,
@@ -152,6 +264,7 @@ export const MIGRATE_CONFIG = Type.Object({
 
 export type LedgerConfig = Static<typeof LEDGER_CONFIG> & {
   readonly listen: ListenAddress
+  readonly mail: MailSettings | null
   readonly tls: { readonly certFile: string; readonly keyFile: string } | null
 }
 export type InitKeysConfig = Static<typeof INIT_KEYS_CONFIG>
@@ -169,9 +282,21 @@ export function readLedgerConfig(env: Environment = process.env): LedgerConfig {
       'neither SIGNET_LEDGER_TOKENS nor SIGNET_LEDGER_AUDIENCE is set; without both nobody could call the ledger',
     )
   }
+  const sasl = [
+    values.SIGNET_KAFKA_SASL_MECHANISM,
+    values.SIGNET_KAFKA_SASL_USERNAME,
+    values.SIGNET_KAFKA_SASL_PASSWORD_FILE,
+  ].filter((value) => value !== undefined)
+  if (sasl.length !== 0 && sasl.length !== 3) {
+    throw new SignetError(
+      'CONFIG_INVALID',
+      'SIGNET_KAFKA_SASL_MECHANISM, SIGNET_KAFKA_SASL_USERNAME and SIGNET_KAFKA_SASL_PASSWORD_FILE must be set together',
+    )
+  }
   return {
     ...values,
     listen: parseListenAddress('SIGNET_LEDGER_LISTEN', values.SIGNET_LEDGER_LISTEN),
+    mail: mailSettings(values),
     tls: certFile === undefined || keyFile === undefined ? null : { certFile, keyFile },
   }
 }

@@ -1,4 +1,5 @@
 import type { AuditEvent } from '#core/audit/event.ts'
+import type { PURGE_EVENTS } from '#core/retention/purge.ts'
 import type { Ack, Checkpoint, LogAck, Refusal, SessionClose } from '#core/audit/wire.ts'
 import type { ErrorCode } from '#core/error/codes.ts'
 
@@ -6,7 +7,12 @@ import type { ErrorCode } from '#core/error/codes.ts'
 export type Producer = { readonly tenant: string; readonly producerId: string }
 
 /** A stamp that came with an event, checked to be that event's. */
-export type CarriedStamp = { readonly hash: string; readonly bytes: Buffer }
+export type CarriedStamp = {
+  readonly hash: string
+  readonly bytes: Buffer
+  /** Regulations that the stamp names. */
+  readonly frameworks?: readonly string[]
+}
 
 /** A line that can be recorded as it is. `event.tenant` and `event.source` are already the authenticated ones. */
 export type EventEntry = {
@@ -52,11 +58,24 @@ export type NoticeEntry = {
     | 'audit.export.downloaded'
     | 'audit.export.frozen'
     | 'audit.export.unfrozen'
+    | RetentionNoticeType
+    | 'audit.erasure'
+    | 'identity.denied'
+    | 'audit.wall.attempt'
   readonly cause: readonly string[]
   readonly outcome: AuditEvent['outcome']
+  /** `export` unless given. */
+  readonly resourceType?: string
   readonly resourceId: string
   readonly context: Readonly<Record<string, unknown>>
 }
+
+/** What became of retention policies, holds and purges. */
+export type RetentionNoticeType =
+  | 'audit.retention.changed'
+  | 'audit.hold.placed'
+  | 'audit.hold.released'
+  | (typeof PURGE_EVENTS)[number]
 
 /** A line that never will be. Where it could be read that far, it says which position of which session it takes up. */
 export type RefusedEntry = {

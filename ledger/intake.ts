@@ -165,7 +165,7 @@ function carriedStamp(item: LogItem, producer: Producer, keys: StampKeys): Carri
     throw new SignetError('EVENT_STAMP_MISMATCH', `the stamp's ${differs[0]} is not that of ${against}`)
   }
   checkDerived(stamp, keys)
-  return { hash, bytes }
+  return { hash, bytes, frameworks: stamp.regulatory_compliance }
 }
 
 /**

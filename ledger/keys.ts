@@ -6,6 +6,7 @@ import {
   parseKeyring,
   type ActiveAckKey,
   type ActiveChainKey,
+  type ActiveSealMaster,
   type ActiveStampKey,
   type ActiveStampRoot,
   type ActiveWorkloadCa,
@@ -33,6 +34,10 @@ export type LedgerKeys = {
   stampRoot(at: Date): ActiveStampRoot | null
   /** @throws SignetError LEDGER_KEY_UNAVAILABLE when none is valid at that time */
   workloadCa(at: Date): ActiveWorkloadCa & { readonly privateKey: KeyObject }
+  /** A key that wrapped the keys of data subjects, whether or not it may still wrap. */
+  sealMaster(keyId: string): ActiveSealMaster | undefined
+  /** The key that wraps them now; null where none is valid at that time. */
+  activeSealMaster(at: Date): ActiveSealMaster | null
   /** What a producer needs to check acknowledgements. */
   publicAckKeys(): readonly Omit<AckKey, 'private_key'>[]
   /** The authorities that certificates of workloads go back to. */
@@ -65,6 +70,8 @@ export function replaceableKeys(keyringText: string): LedgerKeys & { replace(key
     stampKey: (keyId) => current.stampKey(keyId),
     stampRoot: (at) => current.stampRoot(at),
     workloadCa: (at) => current.workloadCa(at),
+    sealMaster: (keyId) => current.sealMaster(keyId),
+    activeSealMaster: (at) => current.activeSealMaster(at),
     publicAckKeys: () => current.publicAckKeys(),
     publicWorkloadCas: () => current.publicWorkloadCas(),
     replace(text) {
@@ -117,6 +124,8 @@ function keysOf(keyring: Keyring): LedgerKeys {
       if (ca.privateKey === null) throw new SignetError('INTERNAL', 'an authority without a private key was chosen')
       return { ...ca, privateKey: ca.privateKey }
     },
+    sealMaster: (keyId) => index.sealMaster(keyId),
+    activeSealMaster: (at) => index.activeSealMaster(at) ?? null,
     publicAckKeys: () => publicAckKeys,
     publicWorkloadCas: () => publicWorkloadCas,
   }

@@ -162,9 +162,10 @@ export function linesRefused(scene: Scene, entries: readonly RefusedEntry[]): Au
   })
 }
 
-/** What became of an export, or of all exports of the tenant. */
-export function noticed(scene: Scene, { type, cause, outcome, resourceId, context }: NoticeEntry): AuditEvent {
-  return ledgerEvent(scene, { type, session: null, cause, outcome, resourceType: 'export', resourceId, context })
+/** What the ledger did or was told to do: exports, retention, holds, purges. */
+export function noticed(scene: Scene, notice: NoticeEntry): AuditEvent {
+  const { type, cause, outcome, resourceType = 'export', resourceId, context } = notice
+  return ledgerEvent(scene, { type, session: null, cause, outcome, resourceType, resourceId, context })
 }
 
 /** Which key and certificate a workload got. No secret, and nothing that one could be computed from. */

@@ -10,17 +10,24 @@ import { runProcess, type StartedProcess } from '#runtime/process/lifecycle.ts'
 import { createLogger, type Logger } from '#runtime/telemetry/log.ts'
 import { createMetricsRegistry } from '#runtime/telemetry/metrics.ts'
 import { createReloadingHttpsOptions } from '#runtime/tls/reloading.ts'
-import { buildApp } from './app.ts'
+import { buildApp, type LedgerApp } from './app.ts'
 import { buildAuthenticator } from './authenticator.ts'
 import { readInitKeysConfig, readLedgerConfig, readMigrateConfig, type LedgerConfig } from './config.ts'
 import { readConfigFile } from './config-file.ts'
 import { followClusterKeys, obtainClusterKeys, writeKeyringFile, type KeysSecret } from './identity/cluster-keys.ts'
 import { replaceableKeys } from './keys.ts'
+import { startKafka } from './kafka/start.ts'
+import { startRetention } from './retention/ledger-retention.ts'
 import { migrateWall, migrateWork } from './store/migrations.ts'
+import { createExportMetrics } from './export/metrics.ts'
 import { keepExporting } from './export/worker.ts'
+import { createMailer } from './mail/mailer.ts'
+import { createTimestamp } from './timestamp/authority.ts'
+import { keepErasing, startSealing } from './seal/start.ts'
 import { Integrator } from './tree/integrator.ts'
 import { keepIntegrating } from './tree/upkeep.ts'
 import { keepVerifying } from './verifier/upkeep.ts'
+import { watchWallLog } from './wall-log/watch.ts'
 
 const NAME = 'signet-ledger'
 const FILE_POLL_MS = 1_000
@@ -30,6 +37,7 @@ const KEYS_SECRET_NAME = 'signet-ledger-keys'
 const NAMESPACE_FILE = '/var/run/secrets/kubernetes.io/serviceaccount/namespace'
 const UPKEEP_EVERY_MS = 6 * 60 * 60 * 1000
 const UPKEEP_RETRY_MS = 2_000
+const IDLE_CLOSE_MS = 100
 
 async function start(signal: AbortSignal): Promise<StartedProcess> {
   const config = readLedgerConfig()
@@ -37,7 +45,7 @@ async function start(signal: AbortSignal): Promise<StartedProcess> {
   const stopping = new AbortController()
   const keyringText = await readConfigFile('SIGNET_LEDGER_KEYRING', config.SIGNET_LEDGER_KEYRING)
   const keys = replaceableKeys(keyringText)
-  const { authenticator, kubernetes } = await buildAuthenticator(config, { log, signal: stopping.signal })
+  const { authenticator, denyList, kubernetes } = await buildAuthenticator(config, { log, signal: stopping.signal })
   followKeys(config, keyringText, keys, { log, signal: stopping.signal, kubernetes })
   const tls =
     config.tls === null
@@ -59,7 +67,7 @@ async function start(signal: AbortSignal): Promise<StartedProcess> {
   })
   const work = createPool({
     url: config.SIGNET_LEDGER_STATE_URL,
-    size: 2,
+    size: 4,
     applicationName: NAME,
     statementTimeoutMs: 5_000,
     onIdleError,
@@ -67,28 +75,69 @@ async function start(signal: AbortSignal): Promise<StartedProcess> {
   const registry = createMetricsRegistry()
   const clock = (): Date => new Date()
   const origin = config.SIGNET_LEDGER_ORIGIN
+  const retention = startRetention(config, { wall, work, clock, registry, log, signal: stopping.signal })
+  const sealing = await startSealing(config, { wall, work, keys, clock, log, signal: stopping.signal })
   const app = buildApp({
     wall,
+    retention: retention.parts,
     work,
     keys,
     authenticator,
+    denyList,
     registry,
     log,
     clock,
     origin,
     trustDomain: config.SIGNET_TRUST_DOMAIN,
+    ...(config.mail === null ? {} : { mailDomains: config.mail.domains }),
+    residency: sealing.residency,
+    ...(sealing.sealer === null ? {} : { sealer: sealing.sealer }),
     ...(tls === null ? {} : { tls: tls.https }),
+  })
+  denyList.onRefused((producer, notice) => {
+    log.warn({ ...producer, context: notice.context }, 'a producer that is shut out was refused')
+    app.sequencer
+      .append({ producer, entries: [notice] })
+      .catch((error: unknown) => log.error({ error, ...producer }, 'a refusal is not recorded'))
   })
   tls?.follow(app.http.server as unknown as TlsServer)
 
   const integrator = new Integrator({ wall, origin, signingKey: (at) => keys.ackKey(at).privateKey, clock })
   const tree = keepIntegrating(integrator, { log, registry })
-  const exports = keepExporting({ wall, work, keys, origin, sequencer: app.sequencer, log, clock })
+  const { mail } = config
+  const mailer = mail === null ? null : createMailer(mail.url, mail.from)
+  const exports = keepExporting({
+    wall,
+    work,
+    keys,
+    origin,
+    personal: app.personal,
+    sequencer: app.sequencer,
+    log,
+    clock,
+    timestamp: config.SIGNET_LEDGER_TSA_URL === undefined ? null : createTimestamp(config.SIGNET_LEDGER_TSA_URL),
+    tell: mail === null || mailer === null ? null : { send: mailer.send, publicUrl: mail.publicUrl },
+    metrics: createExportMetrics(registry),
+  })
   const sharePercent = config.SIGNET_LEDGER_VERIFY_SHARE
   const verifying =
     sharePercent === 0
       ? null
       : keepVerifying({ wall, work, keys, origin, clock, holder: randomUUID(), log, registry, sharePercent })
+  const duty = retention.begin({ keys, sequencer: app.sequencer })
+  const erasing = keepErasing({ sealer: sealing.sealer, erasures: app.erasures }, { log, registry })
+  const kafka = await startKafka(config, {
+    wall,
+    work,
+    keys,
+    origin,
+    clock,
+    holder: randomUUID(),
+    sequencer: app.sequencer,
+    log,
+    registry,
+  })
+  const wallLog = watchingWall(config, { work, sequencer: app.sequencer, log, registry })
   const stopUpkeep = keepUp(async () => {
     const [made] = await query<{ made: number }>(wall, 'SELECT signet.ensure_partitions() AS made')
     const moved = await app.sessions.reconcile()
@@ -105,14 +154,37 @@ async function start(signal: AbortSignal): Promise<StartedProcess> {
     async stop() {
       stopUpkeep()
       stopping.abort()
-      await app.http.close()
+      await closeListener(app.http)
+      await kafka.stop()
       await exports.stop()
+      mailer?.close()
+      await duty.stop()
+      await erasing.stop()
+      await wallLog?.stop()
       await app.idle()
       await tree.stop()
       await verifying?.stop()
+      await retention.close()
       await Promise.all([wall.end(), work.end(), kubernetes?.close()])
     },
   }
+}
+
+function watchingWall(
+  config: LedgerConfig,
+  parts: Omit<Parameters<typeof watchWallLog>[0], 'dir' | 'tenant' | 'watched'>,
+): ReturnType<typeof watchWallLog> | null {
+  const { SIGNET_LEDGER_WALL_LOG: dir, SIGNET_LEDGER_PLATFORM_TENANT: tenant } = config
+  if (dir === undefined) return null
+  const { pathname, username } = new URL(config.SIGNET_LEDGER_AUDIT_DB_URL)
+  const watched = { database: decodeURIComponent(pathname.slice(1)), login: decodeURIComponent(username) }
+  return watchWallLog({ ...parts, dir, tenant, watched })
+}
+
+/** Takes nothing new and finishes what is under way. A connection that was busy when this began would be kept for its client's next request. */
+async function closeListener(http: LedgerApp['http']): Promise<void> {
+  const idle = setInterval(() => http.server.closeIdleConnections(), IDLE_CLOSE_MS)
+  await http.close().finally(() => clearInterval(idle))
 }
 
 async function migrateWhereAsked(config: LedgerConfig, log: Logger, signal: AbortSignal): Promise<void> {

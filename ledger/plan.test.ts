@@ -4,7 +4,7 @@ import { describe, expect, test } from 'vitest'
 import type { AuditEvent } from '#core/audit/event.ts'
 import type { Batch, Entry, EventEntry } from './entry.ts'
 import type { Mark } from './keys.ts'
-import { planAppend, receivedMark, type KnownEvent, type Plan, type WallState } from './plan.ts'
+import { planAppend, receivedMark, traitsOf, type KnownEvent, type Plan, type WallState } from './plan.ts'
 import { firstLookup, secondLookup } from './suspicion.ts'
 
 const AT = new Date('2026-11-23T09:30:00.123Z')
@@ -250,5 +250,43 @@ describe('events that come by themselves', () => {
     const again = planAppend([batch(issueEntry('p')), batch(issueEntry('q'))], { ...EMPTY, known }, AT, mark)
     expect(again.batches.map(({ refused }) => refused[0]?.code)).toEqual(['IDENTITY_REPLAYED', undefined])
     expect(again.records).toHaveLength(1)
+  })
+})
+
+describe('retention', () => {
+  test('an event is of the class that it gets, what the ledger adds of itself is kept', () => {
+    const entries = [eventEntry(10, 1), eventEntry(11, 4)]
+    const plan = planAppend([batch(...entries)], EMPTY, AT, mark, (traits) => `of ${traits.tenant}`)
+    expect(plan.records.map(({ event, retentionClass }) => `${event.event_type} ${retentionClass}`)).toEqual([
+      'audit.session.opened default',
+      'egress.decided of acme',
+      'audit.gap default',
+      'egress.decided of acme',
+    ])
+    expect(planAppend([batch(...entries)], EMPTY, AT, mark).records.map((record) => record.retentionClass)).toEqual(
+      Array(4).fill('default'),
+    )
+  })
+
+  test.each([
+    { name: 'none', context: {}, stamp: undefined, want: [] },
+    { name: 'of the decision', context: { regulations: ['SOX', 7, null, 'SOX'] }, stamp: undefined, want: ['SOX'] },
+    { name: 'that are no list', context: { regulations: 'SOX' }, stamp: undefined, want: [] },
+    {
+      name: 'of the stamp as well',
+      context: { regulations: ['SOX'] },
+      stamp: { hash: '', bytes: Buffer.alloc(0), frameworks: ['GDPR', 'SOX'] },
+      want: ['SOX', 'GDPR'],
+    },
+    {
+      name: 'past all bounds',
+      context: { regulations: Array.from({ length: 1_000 }, (_, n) => `R${n}`) },
+      stamp: undefined,
+      want: Array.from({ length: 64 }, (_, n) => `R${n}`),
+    },
+  ])('regulations $name', ({ context, stamp, want }) => {
+    const entry = eventEntry(10, 1)
+    const event = { ...entry.event, region: 'eu', context }
+    expect(traitsOf({ event, stamp })).toEqual({ tenant: 'acme', region: 'eu', data_domain: null, frameworks: want })
   })
 })

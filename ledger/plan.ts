@@ -1,6 +1,7 @@
 import type { AuditEvent } from '#core/audit/event.ts'
 import type { Ack, Refusal } from '#core/audit/wire.ts'
 import type { ErrorCode } from '#core/error/codes.ts'
+import { DEFAULT_RETENTION_CLASS, type RecordTraits } from '#core/retention/period.ts'
 import type {
   Batch,
   CarriedStamp,
@@ -45,6 +46,8 @@ export type PlannedRecord = {
   readonly spoolSeq: number | null
   readonly stamp: CarriedStamp | undefined
   readonly receivedHmac: Buffer
+  /** Fixed now: what policies say later is for later records. */
+  readonly retentionClass: string
 }
 
 /** An acknowledgement whose place in the chain is that of `record`, or of an event that was there before. */
@@ -61,6 +64,7 @@ export type PlannedBatch = {
 }
 export type Plan = { readonly records: PlannedRecord[]; readonly batches: PlannedBatch[] }
 
+const MAX_FRAMEWORKS = 64
 const OTHER_BYTES = 'this event_id is in the chain, with other bytes or of another producer'
 
 export const positionKey = (session: string, spoolSeq: number): string => `${session}/${spoolSeq}`
@@ -69,8 +73,14 @@ export const positionKey = (session: string, spoolSeq: number): string => `${ses
  * Decides what a group of batches of one tenant adds to its chain and what each is told. Pure: the same state and batches give the
  * same plan. Nothing is dropped in silence: what is not recorded was recorded before, or its refusal is.
  */
-export function planAppend(batches: readonly Batch[], state: WallState, at: Date, mark: Mark): Plan {
-  const planner = new Planner(state, at, mark)
+export function planAppend(
+  batches: readonly Batch[],
+  state: WallState,
+  at: Date,
+  mark: Mark,
+  retentionClassOf: (traits: RecordTraits) => string = () => DEFAULT_RETENTION_CLASS,
+): Plan {
+  const planner = new Planner(state, at, mark, retentionClassOf)
   const planned = batches.map((batch) => planner.plan(batch))
   return { records: planner.records, batches: planned }
 }
@@ -85,12 +95,14 @@ class Planner {
   readonly #state: WallState
   readonly #at: Date
   readonly #mark: Mark
+  readonly #retentionClassOf: (traits: RecordTraits) => string
   // What this plan itself has added on top of the state.
   readonly #added = new Map<string, PlannedRecord>()
   readonly #sessions = new Map<string, { producerId: string; spoolHead: number }>()
   readonly #taken = new Set<string>()
 
-  constructor(state: WallState, at: Date, mark: Mark) {
+  constructor(state: WallState, at: Date, mark: Mark, retentionClassOf: (traits: RecordTraits) => string) {
+    this.#retentionClassOf = retentionClassOf
     this.#state = state
     this.#at = at
     this.#mark = mark
@@ -156,7 +168,15 @@ class Planner {
       return
     }
     this.#advance(scene, session, spoolSeq, event.event_id, result)
-    const record = { event, producerId: scene.producer.producerId, session, spoolSeq, stamp: entry.stamp, receivedHmac }
+    const record = {
+      event,
+      producerId: scene.producer.producerId,
+      session,
+      spoolSeq,
+      stamp: entry.stamp,
+      receivedHmac,
+      retentionClass: this.#retentionClassOf(traitsOf(entry)),
+    }
     this.#add(record)
     result.acks.push(acknowledge(entry, record))
   }
@@ -179,7 +199,15 @@ class Planner {
       placeless.push(refused)
       return
     }
-    const record = { event, producerId: scene.producer.producerId, session: null, spoolSeq: null, stamp, receivedHmac }
+    const record = {
+      event,
+      producerId: scene.producer.producerId,
+      session: null,
+      spoolSeq: null,
+      stamp,
+      receivedHmac,
+      retentionClass: this.#retentionClassOf(traitsOf(entry)),
+    }
     if (before === undefined) this.#add(record)
     const { event_id, received_digest } = named(entry)
     result.logged.push({ event_id, received_digest, at: before ?? record })
@@ -278,7 +306,17 @@ class Planner {
   #own(scene: Scene, event: AuditEvent, session: string | null, spoolSeq: number | null): void {
     if (this.#isRecorded(event.event_id)) return
     const receivedHmac = this.#mark('received', scene.producer.tenant, '', event.event_id)
-    this.#add({ event, producerId: scene.producer.producerId, session, spoolSeq, stamp: undefined, receivedHmac })
+    // What the ledger says of itself, purges too, stays.
+    const retentionClass = DEFAULT_RETENTION_CLASS
+    this.#add({
+      event,
+      producerId: scene.producer.producerId,
+      session,
+      spoolSeq,
+      stamp: undefined,
+      receivedHmac,
+      retentionClass,
+    })
   }
 
   #add(record: PlannedRecord): void {
@@ -306,6 +344,18 @@ class Planner {
 
   #recorded(eventId: string): PlannedRecord | KnownEvent | undefined {
     return this.#added.get(eventId) ?? this.#state.known.get(eventId)
+  }
+}
+
+/** What an event says that policies select by. Regulations: those of its stamp, and those of the decision that it records. */
+export function traitsOf({ event, stamp }: Pick<EventEntry | LogEntry, 'event' | 'stamp'>): RecordTraits {
+  const decided = event.context?.['regulations']
+  const codes = Array.isArray(decided) ? decided.filter((code) => typeof code === 'string') : []
+  return {
+    tenant: event.tenant,
+    region: event.region ?? null,
+    data_domain: event.data_domain ?? null,
+    frameworks: [...new Set([...codes.slice(0, MAX_FRAMEWORKS), ...(stamp?.frameworks ?? [])])],
   }
 }
 

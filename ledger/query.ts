@@ -66,6 +66,8 @@ export type RecordFilter = {
   readonly to: string | null
   /** Columns that must equal a text. */
   readonly equals: readonly (readonly [column: FilterColumn, value: string])[]
+  /** Other texts that stand on the wall for the value of a column: the reference of a person whose name it is. */
+  readonly aliases?: ReadonlyMap<FilterColumn, readonly string[]>
   /** Words that the context must hold, all of them; null for any. */
   readonly words: string | null
 }

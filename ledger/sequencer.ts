@@ -1,12 +1,15 @@
 import type { Checkpoint } from '#core/audit/wire.ts'
 import { SignetError } from '#core/error/signet-error.ts'
+import type { RecordTraits } from '#core/retention/period.ts'
 import { retryConflicts, unavailable, withTenant, type Client, type Pool } from '#runtime/postgres/transaction.ts'
 import { chainRecords, traceMark, type ChainRow } from './chain.ts'
 import type { Batch, BatchOutcome } from './entry.ts'
 import type { LedgerKeys } from './keys.ts'
-import { planAppend, type KnownEvent, type Plan, type PlannedBatch, type PlannedRecord } from './plan.ts'
+import type { RetentionClasses } from './retention/classes.ts'
+import { planAppend, traitsOf, type KnownEvent, type Plan, type PlannedBatch, type PlannedRecord } from './plan.ts'
 import { firstLookup, secondLookup } from './suspicion.ts'
 import {
+  awaitDurability,
   findEvents,
   findPositions,
   findSessions,
@@ -33,6 +36,8 @@ export type SequencerDeps = {
   readonly keys: LedgerKeys
   readonly clock: () => Date
   readonly randomBytes: (length: number) => Buffer
+  /** Says for how long records are kept; all for ever where it is left out. */
+  readonly retention?: RetentionClasses
   readonly onAppended?: (records: number, durationMs: number) => void
 }
 
@@ -117,6 +122,7 @@ function weight(batch: Batch): number {
 
 async function appendGroup(deps: SequencerDeps, tenant: string, batches: Batch[]): Promise<BatchOutcome[]> {
   const startedAt = performance.now()
+  await deps.retention?.prepare(traitsOfAll(batches))
   // The whole transaction is derived anew from the wall each time: an attempt that was rolled back leaves nothing behind.
   const outcomes = await retryConflicts(3, () =>
     withTenant(deps.wall, tenant, async (client) => {
@@ -146,7 +152,13 @@ async function gatherAndPlan(
   const second = secondLookup(batches, { known, sessions }, at, mark)
   const taken = second.positions.size > 0 ? await findPositions(client, tenant, second.positions) : new Set<string>()
   const refusals = second.eventIds.size > 0 ? await findEvents(client, tenant, second.eventIds) : []
-  return planAppend(batches, { known: new Map([...known, ...refusals]), sessions, taken }, at, mark)
+  const state = { known: new Map([...known, ...refusals]), sessions, taken }
+  return planAppend(batches, state, at, mark, deps.retention?.retentionClassOf)
+}
+
+function* traitsOfAll(batches: readonly Batch[]): Generator<RecordTraits> {
+  for (const { entries } of batches)
+    for (const entry of entries) if (entry.kind === 'event' || entry.kind === 'log') yield traitsOf(entry)
 }
 
 async function append(
@@ -157,7 +169,11 @@ async function append(
   head: Head,
   at: Date,
 ): Promise<ChainRow[]> {
-  if (records.length === 0) return []
+  if (records.length === 0) {
+    // What is acknowledged once more may be of a transaction that nobody saw the end of.
+    await awaitDurability(client)
+    return []
+  }
   const { mark } = deps.keys
   const key = deps.keys.activeChainKey(at)
   const traces = new Set(records.map((record) => record.event.trace_id))

@@ -14,6 +14,8 @@ export type Verdict = {
   readonly ok: boolean
   /** Links that verified, from the first on. */
   readonly checked: number
+  /** Of them, links whose record was purged, as the chain says. */
+  readonly purged?: number
   /** The chain's head when verification began, as stored. */
   readonly head: { readonly seq: number; readonly hash: string }
   /**
@@ -56,17 +58,17 @@ export async function verifyTenant(
       await verifyTrace(reader, chainKeys(keys), { ...task, traceId: scope.traceId })
       return { ok: true, checked, ...answer }
     }
-    await verifyChain(reader, chainKeys(keys), {
+    const { purged } = await verifyChain(reader, chainKeys(keys), {
       ...task,
       fromSeq: scope.fromSeq,
       toEnd: scope.toSeq === null,
       knownHeads: scope.checkpoint === null ? [] : [scope.checkpoint],
       maxTraces: MAX_TRACES,
     })
-    if (scope.toSeq !== null || scope.fromSeq > 1) return { ok: true, checked, ...answer }
+    if (scope.toSeq !== null || scope.fromSeq > 1) return { ok: true, checked, purged, ...answer }
     const found = await verifyTenantTree(reader, { tenant, headSeq: head.seq, logKeys: logKeys(keys), origin, signal })
     const tree = { size: found.size, in_tree: found.inTree, not_yet_proven: Math.max(0, head.seq - found.inTree) }
-    return { ok: true, checked, ...answer, tree }
+    return { ok: true, checked, purged, ...answer, tree }
   } catch (error) {
     const bad = faultOf(error)
     if (bad === null) throw error

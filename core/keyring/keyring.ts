@@ -3,6 +3,7 @@ import { Compile } from 'typebox/compile'
 import { SignetError } from '../error/signet-error.ts'
 import { parseStrict } from '../json/strict.ts'
 import { isRealTimestamp } from '../time/timestamp.ts'
+import { SealKey, SEAL_KEY_BYTES } from '../seal/cipher.ts'
 import { deriveStampKey, parseDerivedKeyId } from './derived.ts'
 import { Keyring, type AckKey, type WorkloadCa } from './schema.ts'
 
@@ -30,6 +31,8 @@ export type ActiveWorkloadCa = KeyValidity & {
   readonly privateKey: KeyObject | null
 }
 
+export type ActiveSealMaster = KeyValidity & { readonly key: SealKey }
+
 /** The keys of a keyring, decoded. The look-ups by id give a key whatever its validity: check that with `isValidAt`. */
 export type KeyIndex = {
   /** A key of the file, or one that is derived from a root of the file. */
@@ -45,6 +48,8 @@ export type KeyIndex = {
   activeStampRoot(at: Date, lastsUntil: Date): ActiveStampRoot | undefined
   /** The same, with a private key. */
   activeWorkloadCa(at: Date, lastsUntil: Date): ActiveWorkloadCa | undefined
+  sealMaster(keyId: string): ActiveSealMaster | undefined
+  activeSealMaster(at: Date): ActiveSealMaster | undefined
 }
 
 /** Derived keys that are kept, since deriving one costs as much as several MACs. */
@@ -89,6 +94,7 @@ export function indexKeyring(keyring: Keyring): KeyIndex {
   const ackKeys = new Map<string, ActiveAckKey>()
   const stampRoots = new Map<string, ActiveStampRoot>()
   const workloadCas = new Map<string, ActiveWorkloadCa>()
+  const sealMasters = new Map<string, ActiveSealMaster>()
   const seen = new Set<string>()
   const derived = createDerivedKeys()
   for (const [index, key] of keyring.keys.entries()) {
@@ -117,6 +123,9 @@ export function indexKeyring(keyring: Keyring): KeyIndex {
       case 'workload-ca':
         workloadCas.set(key.key_id, { ...validity, ...readCertified(key, place) })
         break
+      case 'seal-master':
+        sealMasters.set(key.key_id, { ...validity, key: readSealKey(key.secret, place) })
+        break
     }
   }
   return {
@@ -130,6 +139,8 @@ export function indexKeyring(keyring: Keyring): KeyIndex {
     stampRoot: (keyId) => stampRoots.get(keyId),
     activeStampRoot: (at, lastsUntil) => firstLasting(stampRoots, at, lastsUntil, () => true),
     activeWorkloadCa: (at, lastsUntil) => firstLasting(workloadCas, at, lastsUntil, (key) => key.privateKey !== null),
+    sealMaster: (keyId) => sealMasters.get(keyId),
+    activeSealMaster: (at) => firstValid(sealMasters, at, () => true),
   }
 }
 
@@ -187,6 +198,12 @@ function readSecret(text: string, place: string): KeyObject {
   if (bytes.length < MIN_SECRET_BYTES) throw invalid(`${place}/secret`, `must have ${MIN_SECRET_BYTES} bytes or more`)
   // A KeyObject spares the import of the key at each HMAC: four times as fast as a Buffer on Node 24.
   return createSecretKey(bytes)
+}
+
+function readSealKey(text: string, place: string): SealKey {
+  const bytes = readBase64Url(text, `${place}/secret`)
+  if (bytes.length !== SEAL_KEY_BYTES) throw invalid(`${place}/secret`, `must have ${SEAL_KEY_BYTES} bytes`)
+  return new SealKey(bytes)
 }
 
 function readKeyPair(key: AckKey, place: string): { publicKey: KeyObject; privateKey: KeyObject | null } {

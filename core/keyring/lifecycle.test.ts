@@ -56,6 +56,30 @@ describe('rotateKeys', () => {
     expect(new Set(added.map((key) => ('secret' in key ? key.secret : '')))).toHaveProperty('size', 2)
   })
 
+  it('gives a keyring from before sealing its first seal-master, then successors; an archive has none of them', () => {
+    const first = rotateKeys(KEYRING, { ...rotation, use: 'seal-master' })
+    expect(first.added).toMatchObject([{ use: 'seal-master', not_before: '2026-11-25T11:00:00.000Z' }])
+    expect(first.keyring.keys).toHaveLength(KEYRING.keys.length + 1)
+    const later = new Date(NOW.getTime() + DAY)
+    const second = rotateKeys(reread(first.keyring), { ...rotation, use: 'seal-master', at: later })
+    const keys = indexKeyring(reread(second.keyring))
+    expect(keys.activeSealMaster(NOW)?.keyId).toBe(first.added[0]?.key_id)
+    expect(keys.activeSealMaster(later)?.keyId).toBe(second.added[0]?.key_id)
+    expect(keys.sealMaster(first.added[0]?.key_id ?? '')).toBeDefined()
+    expect(archiveKeys(second.keyring, null).keys.map(({ use }) => use)).not.toContain('seal-master')
+  })
+
+  it('takes no seal-master that has not 32 bytes', () => {
+    const { keyring } = rotateKeys(KEYRING, { ...rotation, use: 'seal-master' })
+    const long = {
+      version: 1,
+      keys: keyring.keys.map((key) =>
+        'secret' in key && key.use === 'seal-master' ? { ...key, secret: Buffer.alloc(33).toString('base64url') } : key,
+      ),
+    }
+    expect(() => parseKeyring(JSON.stringify(long))).toThrow(/must have 32 bytes/)
+  })
+
   it('every month for two years: always one that signs, all that verify', () => {
     let keyring = KEYRING
     for (let month = 0; month < 24; month++)

@@ -4,7 +4,7 @@ import { indexKeyring, type Keyring } from './keyring.ts'
 
 export type KeyEntry = Keyring['keys'][number]
 /** Uses whose keys are made here. A workload CA is made where its certificate is. */
-export const ROTATED_USES = ['chain', 'ack', 'stamp', 'stamp-root'] as const
+export const ROTATED_USES = ['chain', 'ack', 'stamp', 'stamp-root', 'seal-master'] as const
 export type RotatedUse = (typeof ROTATED_USES)[number]
 
 /** `waiting`: not yet valid; `ended`: not valid any more, and still needed to verify what it made. */
@@ -23,6 +23,7 @@ export type Rotation = {
 }
 
 const SECRET_BYTES = 32
+const HOUR_MS = 3_600_000
 
 export function keyState(key: KeyEntry, at: Date): KeyState {
   const now = at.toISOString()
@@ -33,13 +34,17 @@ export function keyState(key: KeyEntry, at: Date): KeyState {
 
 /**
  * Adds a successor for the keys of a use that are valid (a stamp key has one for each tenant and producer), ahead of them, since the
- * first valid key of a file signs. The former keys stay, and are valid until `overlapMs` after the successor takes over.
+ * first valid key of a file signs; for a keyring from before there was sealing, its first "seal-master". The former keys stay, and are valid until `overlapMs` after the successor takes over.
  * @throws SignetError KEYRING_INVALID where there is nothing to rotate, or a successor is waiting already
  */
 export function rotateKeys(keyring: Keyring, rotation: Rotation): { keyring: Keyring; added: readonly KeyEntry[] } {
   const { use, at, leadMs, overlapMs, lifetimeMs } = rotation
   const from = new Date(at.getTime() + leadMs).toISOString()
   const former = keyring.keys.filter((key) => key.use === use && keyState(key, at) === 'valid')
+  if (use === 'seal-master' && !keyring.keys.some((key) => key.use === use)) {
+    const first = firstSealMaster(rotation, keyring)
+    return { keyring: { ...keyring, keys: [...keyring.keys, first] }, added: [first] }
+  }
   if (former.length === 0)
     throw refused(`no key with use "${use}" is valid at ${at.toISOString()}: there is none to follow`)
   const heirs = new Map<string, KeyEntry>()
@@ -96,11 +101,11 @@ export function revokeKey(keyring: Keyring, keyId: string, revokedAt: Date, now:
 
 /**
  * What verifies all that a keyring's keys have made, and signs nothing it need not: private keys are left out, secrets of HMAC keys
- * are not, since nothing else verifies what they made. `former`: the archive so far, of which all is kept.
+ * are not, since nothing else verifies what they made; what opens personal fields verifies nothing, and is left out. `former`: the archive so far, of which all is kept.
  * @throws SignetError KEYRING_INVALID where the two have one key_id for two keys
  */
 export function archiveKeys(keyring: Keyring, former: Keyring | null): Keyring {
-  const archived = keyring.keys.map(withoutPrivateKey)
+  const archived = keyring.keys.filter(({ use }) => use !== 'seal-master').map(withoutPrivateKey)
   const old = (former?.keys ?? []).flatMap((key) => {
     const now = archived.find(({ key_id }) => key_id === key.key_id)
     if (now === undefined) return [key]
@@ -176,6 +181,8 @@ function makeKey(
     }
     case 'chain':
       return { use: 'chain', alg: 'HMAC-SHA256', secret: randomBytes(SECRET_BYTES).toString('base64url'), ...validity }
+    case 'seal-master':
+      return sealMaster(keyId, from, to, randomBytes)
     case 'stamp-root':
       return {
         use: 'stamp-root',
@@ -196,6 +203,18 @@ function makeKey(
     default:
       throw refused(`keys with use "${former.use}" are not made here`)
   }
+}
+
+/** From an hour ago: the ledger's clock may be behind, and there is nothing before it to take over from. */
+function firstSealMaster({ at, lifetimeMs, randomBytes }: Rotation, keyring: Keyring): KeyEntry {
+  const from = new Date(at.getTime() - HOUR_MS).toISOString()
+  const keyId = freeId('seal-master', from, new Set(keyring.keys.map(({ key_id }) => key_id)))
+  return sealMaster(keyId, from, new Date(at.getTime() + lifetimeMs).toISOString(), randomBytes)
+}
+
+function sealMaster(keyId: string, from: string, to: string, randomBytes: (length: number) => Buffer): KeyEntry {
+  const secret = randomBytes(SECRET_BYTES).toString('base64url')
+  return { use: 'seal-master', alg: 'XAES-256-GCM', secret, key_id: keyId, not_before: from, not_after: to }
 }
 
 function freeId(use: string, from: string, taken: ReadonlySet<string>): string {

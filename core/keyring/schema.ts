@@ -58,12 +58,20 @@ export const WorkloadCa = Type.Object(
   },
   { additionalProperties: false },
 )
+/**
+ * Wraps the keys of data subjects in the ledger's work database (`docs/reference/sealing.md`). `secret`: 32 bytes. Held by the ledger only; nothing
+ * needs it to verify.
+ */
+export const SealMaster = Type.Object(
+  { use: Type.Literal('seal-master'), alg: Type.Literal('XAES-256-GCM'), secret: Base64Url, ...Validity },
+  { additionalProperties: false },
+)
 
 /** The keyring file: JSON, version 1. The first key of a use that is valid now signs. */
 export const Keyring = Type.Object(
   {
     version: Type.Literal(1),
-    keys: Type.Array(Type.Union([StampKey, ChainKey, AckKey, StampRoot, WorkloadCa]), { maxItems: 10_000 }),
+    keys: Type.Array(Type.Union([StampKey, ChainKey, AckKey, StampRoot, WorkloadCa, SealMaster]), { maxItems: 10_000 }),
   },
   { additionalProperties: false },
 )
@@ -72,4 +80,5 @@ export type StampKey = Type.Static<typeof StampKey>
 export type ChainKey = Type.Static<typeof ChainKey>
 export type AckKey = Type.Static<typeof AckKey>
 export type StampRoot = Type.Static<typeof StampRoot>
+export type SealMaster = Type.Static<typeof SealMaster>
 export type WorkloadCa = Type.Static<typeof WorkloadCa>

@@ -10,12 +10,14 @@ import { exportDownloaded, exportRequested, exportsFrozen } from '../export/noti
 import { readManifest } from '#core/export/manifest.ts'
 import { streamPackage, type PackageDeps } from '../export/package.ts'
 import { filterOf, parseExportRequest } from '../export/request.ts'
+import type { PersonalReader } from '../seal/reader.ts'
 import type { Sequencer } from '../sequencer.ts'
 import {
   countExports,
   findExport,
   findFreeze,
   insertExport,
+  listExports,
   removeFreeze,
   saveFreeze,
   type ExportJob,
@@ -27,13 +29,18 @@ import { callerOf, requireAlso, requireIdentity, tenantOf } from './identity.ts'
 export type ExportDeps = PackageDeps & {
   readonly authenticator: Authenticator
   readonly work: Pool
+  readonly personal: PersonalReader
   readonly sequencer: Sequencer
   readonly clock: () => Date
+  /** Whom letters may go to, by domain; null where no mail server is configured. */
+  readonly mailDomains: readonly string[] | null
 }
 
 const MAX_BODY_BYTES = 64 * 1024
 /** Exports of one tenant that have not expired. */
 const MAX_EXPORTS = 20
+/** A tenant’s exports of a day, and those that expired within the week. */
+const MAX_LISTED = 200
 const LIFETIME_MS = 24 * 60 * 60 * 1_000
 /** Downloads at a time in one process: each reads the records again. */
 const MAX_DOWNLOADS = 2
@@ -47,7 +54,7 @@ const freezeValidator = Compile(FreezeBody)
 
 /** Exports: `docs/export.md`. */
 export function exportRoutes(app: FastifyInstance, deps: ExportDeps): void {
-  const { authenticator, wall, work, sequencer, clock } = deps
+  const { authenticator, wall, work, sequencer, clock, personal } = deps
   const onRequest = requireIdentity(authenticator, 'audit:export')
   const mayFreeze = requireIdentity(authenticator, 'audit:admin')
   let downloads = 0
@@ -56,12 +63,16 @@ export function exportRoutes(app: FastifyInstance, deps: ExportDeps): void {
     refuseEncoding(request)
     const tenant = tenantOf(request)
     const createdAt = clock()
-    const wanted = parseExportRequest(parseStrict(bodyOf(request)), createdAt)
+    const asked = parseExportRequest(parseStrict(bodyOf(request)), createdAt)
+    // The chain, the job and the package say whom it is about without a name.
+    const wanted = { ...asked, query: await personal.withoutNames(tenant, asked.query) }
     if (wanted.raw) requireAlso(request, 'audit:export:raw')
+    requireMail(deps.mailDomains, wanted.notify)
     await refuseWhileFrozen(work, tenant)
     // Before anything is recorded; the insertion has the last word.
     if ((await countExports(work, tenant, createdAt)) >= MAX_EXPORTS) throw tooMany()
-    const found = await withTenant(wall, tenant, (client) => countRecords(client, tenant, filterOf(wanted.query), 0), {
+    const filter = await personal.expand(tenant, filterOf(wanted.query))
+    const found = await withTenant(wall, tenant, (client) => countRecords(client, tenant, filter, 0), {
       readOnly: true,
     })
     const named = { id: randomUUID(), tenant, requestedBy: callerOf(request), request: wanted }
@@ -89,6 +100,15 @@ export function exportRoutes(app: FastifyInstance, deps: ExportDeps): void {
       .header('location', `/api/audit/exports/${job.id}`)
       .header('cache-control', 'no-store')
       .send(JSON.stringify(present({ ...job, ...state }, createdAt)))
+  })
+
+  app.get('/api/audit/exports', { onRequest }, async (request, reply) => {
+    const jobs = await listExports(work, tenantOf(request), MAX_LISTED)
+    const at = clock()
+    return reply
+      .type('application/json')
+      .header('cache-control', 'no-store')
+      .send(JSON.stringify({ items: jobs.map((job) => present(job, at)) }))
   })
 
   app.get<{ Params: { id: string } }>('/api/audit/exports/:id', { onRequest }, async (request, reply) => {
@@ -162,6 +182,22 @@ async function findJob(work: Pool, tenant: string, id: string): Promise<ExportJo
   return job
 }
 
+/** Letters go to the domains that whoever runs the ledger named: it is nobody’s way to write to others. */
+function requireMail(domains: readonly string[] | null, notify: string | undefined): void {
+  if (notify === undefined) return
+  if (domains === null)
+    throw new SignetError(
+      'REQUEST_INVALID',
+      '/notify cannot be used: this ledger has no mail server (SIGNET_LEDGER_SMTP_URL)',
+    )
+  const domain = notify.slice(notify.lastIndexOf('@') + 1).toLowerCase()
+  if (!domains.includes(domain))
+    throw new SignetError(
+      'REQUEST_INVALID',
+      `/notify is outside of the domains that letters may go to: ${domains.join(', ')}`,
+    )
+}
+
 function tooMany(): SignetError {
   return new SignetError('TOO_MANY_REQUESTS', `a tenant has at most ${MAX_EXPORTS} exports a day`)
 }
@@ -183,6 +219,7 @@ function present(job: Shown, at: Date): Record<string, unknown> {
     records: manifest?.records ?? null,
     bytes: manifest?.files.reduce((sum, file) => sum + file.bytes, 0) ?? null,
     scrubbing: manifest?.scrubbing ?? null,
+    timestamped: job.package === null ? null : job.package.timestamp !== undefined,
     package: job.state === 'done' && !expired ? `/api/audit/exports/${job.id}/package` : null,
     error: job.error,
   }

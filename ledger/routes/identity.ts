@@ -4,8 +4,18 @@ import { PRODUCER_HEADER, TENANT_HEADER } from '#core/identity/exchange.ts'
 import { requireScope, type Authenticator, type Identity } from '#runtime/identity/token.ts'
 import type { Producer } from '../entry.ts'
 
-/** `stamps:read`: stamps of the caller's own producer, and only those that the ledger can vouch for. */
-export type Scope = 'audit:read' | 'audit:write' | 'stamps:read' | 'audit:export' | 'audit:export:raw' | 'audit:admin'
+/**
+ * `stamps:read`: stamps of the caller's own producer, and only those that the ledger can vouch for. `audit:admin`: what acts on a whole
+ * tenant (retention, holds, purges, erasure, freezes). `audit:personal`: to see personal fields opened.
+ */
+export type Scope =
+  | 'audit:read'
+  | 'audit:write'
+  | 'stamps:read'
+  | 'audit:export'
+  | 'audit:export:raw'
+  | 'audit:admin'
+  | 'audit:personal'
 
 const identities = new WeakMap<FastifyRequest, Identity>()
 
@@ -37,6 +47,11 @@ export function callerOf(request: FastifyRequest): string {
 /** @throws SignetError FORBIDDEN naming the scope that is missing besides the one that let the request in */
 export function requireAlso(request: FastifyRequest, scope: Scope): void {
   requireScope(identityOf(request), scope)
+}
+
+/** Whether the caller has a scope besides the one that let the request in. */
+export function mayAlso(request: FastifyRequest, scope: Scope): boolean {
+  return identityOf(request).scopes.has(scope)
 }
 
 /** The producer whose stamps alone the request may see; null where it may see all of its tenant. */

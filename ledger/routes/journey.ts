@@ -5,8 +5,10 @@ import { withTenant, type Pool } from '#runtime/postgres/transaction.ts'
 import { readItem, rebuildJourney, type JourneyItem } from '../journey.ts'
 import type { LedgerKeys } from '../keys.ts'
 import { ledgerTraceId } from '../ledger-event.ts'
+import type { PersonalReader } from '../seal/reader.ts'
 import { readGaps, readTrace } from '../store/journey.ts'
 import { requireIdentity, tenantOf } from './identity.ts'
+import { presentOpened } from './logs.ts'
 
 const TRACE_ID = /^[0-9a-f]{32}$/
 /** Events that a journey shows, fewer where they are big (`readTrace`). */
@@ -16,9 +18,14 @@ const MAX_GAPS = 100
 /** A trace from end to end: `GET /api/audit/traces/{trace_id}`. */
 export function journeyRoutes(
   app: FastifyInstance,
-  deps: { readonly authenticator: Authenticator; readonly wall: Pool; readonly keys: LedgerKeys },
+  deps: {
+    readonly authenticator: Authenticator
+    readonly wall: Pool
+    readonly keys: LedgerKeys
+    readonly personal: PersonalReader
+  },
 ): void {
-  const { authenticator, wall, keys } = deps
+  const { authenticator, wall, keys, personal } = deps
   app.get<{ Params: { trace_id: string } }>(
     '/api/audit/traces/:trace_id',
     { onRequest: requireIdentity(authenticator, 'audit:read') },
@@ -48,7 +55,7 @@ export function journeyRoutes(
         ...journey,
         complete: journey.complete && !more,
         truncated: more,
-        events: items.map(present),
+        events: await presentOpened(personal, request, tenant, items.map(present)),
         gaps: gaps.map(present),
       }
       return reply.type('application/json').header('cache-control', 'no-store').send(JSON.stringify(answer))

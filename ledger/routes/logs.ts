@@ -11,10 +11,17 @@ import { withTenant, type Pool } from '#runtime/postgres/transaction.ts'
 import type { Producer } from '../entry.ts'
 import type { LedgerKeys } from '../keys.ts'
 import { encodeCursor, parseLogsQuery, parseStampQuery } from '../query.ts'
+import type { PersonalReader } from '../seal/reader.ts'
+import type { Opened } from '../seal/sealer.ts'
 import { countRecords, findStamp, findStampOfRequest, searchRecords, type FoundRow } from '../store/search.ts'
 import { requireIdentity, stampReaderOf, tenantOf } from './identity.ts'
 
-export type LogsDeps = { readonly authenticator: Authenticator; readonly wall: Pool; readonly keys: LedgerKeys }
+export type LogsDeps = {
+  readonly authenticator: Authenticator
+  readonly wall: Pool
+  readonly keys: LedgerKeys
+  readonly personal: PersonalReader
+}
 
 /** What auditors and proxies read: events, newest first, and whole stamps. */
 export function logsRoutes(app: FastifyInstance, deps: LogsDeps): void {
@@ -23,8 +30,8 @@ export function logsRoutes(app: FastifyInstance, deps: LogsDeps): void {
 
   async function findPage(request: FastifyRequest, counts: boolean) {
     const tenant = tenantOf(request)
-    const filter = parseLogsQuery(request.query)
-    return withTenant(
+    const filter = await deps.personal.expand(tenant, parseLogsQuery(request.query))
+    const { rows, ...page } = await withTenant(
       deps.wall,
       tenant,
       async (client) => {
@@ -32,10 +39,11 @@ export function logsRoutes(app: FastifyInstance, deps: LogsDeps): void {
         const last = rows.at(-1)
         const next_cursor = more && last !== undefined ? encodeCursor(last.seq, filter.order) : null
         const count = counts || filter.count ? await countRecords(client, tenant, filter, rows.length) : null
-        return { items: rows.map(presentRecord), next_cursor, ...(count === null ? {} : { count }) }
+        return { rows, next_cursor, ...(count === null ? {} : { count }) }
       },
       { readOnly: true },
     )
+    return { items: await presentOpened(deps.personal, request, tenant, rows.map(presentRecord)), ...page }
   }
 
   app.get('/api/audit/logs', { onRequest }, async (request, reply) => {
@@ -112,9 +120,28 @@ const hex = (bytes: Buffer | null): string | null => bytes?.toString('hex') ?? n
 /** An item without its place in the chain: the members of the event at the top. */
 function presentEvent(item: Record<string, unknown>): Record<string, unknown> {
   const { seq, event, producer_id, received_at, fault } = item
-  return event === null
-    ? { seq, intact: false, fault }
-    : { ...(event as AuditEvent), seq, producer_id, received_at, intact: true }
+  if (event === null) return { seq, intact: false, fault }
+  const opened = item['opened'] as Opened | undefined
+  const shown = { ...(opened?.event ?? (event as AuditEvent)), seq, producer_id, received_at, intact: true }
+  return opened === undefined || opened.missing.length === 0 ? shown : { ...shown, missing: opened.missing }
+}
+
+/**
+ * The items, for who may see personal fields each with `opened`: its event in clear, and what of it could not be opened. `event` stays as
+ * the chain committed to it.
+ */
+export async function presentOpened(
+  personal: PersonalReader,
+  request: FastifyRequest,
+  tenant: string,
+  items: readonly Record<string, unknown>[],
+): Promise<Record<string, unknown>[]> {
+  const events = items.map(({ event }) => (event ?? null) as AuditEvent | null)
+  const opened = await personal.openFor(request, tenant, events)
+  return items.map((item, index) => {
+    const one = opened?.[index] ?? null
+    return one === null ? item : { ...item, opened: one }
+  })
 }
 
 /** An item of the list. `fault` where the record is not what the chain committed to; `GET /api/audit/verify` says more. */

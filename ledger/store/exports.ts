@@ -154,6 +154,39 @@ export async function finishExport(
   return rows.length === 1
 }
 
+/** Exports of a tenant that have not been forgotten, newest first. */
+export async function listExports(work: Pool, tenant: string, limit: number): Promise<ExportJob[]> {
+  const rows = await query<Row>(
+    work,
+    'SELECT * FROM signet.exports WHERE tenant = $1 ORDER BY created_at DESC, id LIMIT $2',
+    [tenant, limit],
+  )
+  return rows.map(jobOf)
+}
+
+/**
+ * A finished export that somebody is to be told of, claimed until the next try: `againMinutes[n]` after the nth failure, not again after the
+ * last of them.
+ */
+export async function claimTelling(work: Pool, at: Date, againMinutes: readonly number[]): Promise<ExportJob | null> {
+  const [row] = await query<Row>(
+    work,
+    `UPDATE signet.exports SET tell_attempts = tell_attempts + 1,
+        tell_after = $1::timestamptz + make_interval(mins => ($2::int[])[tell_attempts + 1])
+      WHERE id = (SELECT id FROM signet.exports
+                   WHERE told_at IS NULL AND finished_at IS NOT NULL AND request ? 'notify' AND tell_attempts < $3
+                     AND (tell_after IS NULL OR tell_after <= $1) AND expires_at > $1
+                   ORDER BY finished_at LIMIT 1 FOR UPDATE SKIP LOCKED)
+      RETURNING *`,
+    [at, againMinutes, againMinutes.length],
+  )
+  return row === undefined ? null : jobOf(row)
+}
+
+export async function markTold(work: Pool, id: string, at: Date): Promise<void> {
+  await query(work, 'UPDATE signet.exports SET told_at = $2 WHERE id = $1', [id, at])
+}
+
 /** Forgets what expired before. */
 export async function forgetExports(work: Pool, before: Date): Promise<void> {
   await query(work, 'DELETE FROM signet.exports WHERE expires_at < $1', [before])

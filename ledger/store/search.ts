@@ -40,21 +40,28 @@ export async function searchRecords(
   return readPage(client, filter.order, values, conditionsOf(filter, filter, values, '$2'))
 }
 
-/** The same for all records whose actor or resource_id is `subject`. */
+/**
+ * The same for all records whose actor or resource_id is one of `names`, and all whose context has one of the `words`: ids of a data subject
+ * that something is sealed for.
+ */
 export async function searchSubject(
   client: Client,
   tenant: string,
-  subject: string,
+  { names, words }: { readonly names: readonly string[]; readonly words: readonly string[] },
   page: Page,
 ): Promise<{ rows: FoundRow[]; more: boolean }> {
   const values: unknown[] = [tenant, page.limit + 1, MAX_PAGE_BYTES]
-  const order = page.order === 'asc' ? 'ASC' : 'DESC'
-  const anywhere = { from: null, to: null, words: null }
-  const firstOf = (column: FilterColumn): string =>
-    `(SELECT seq FROM signet.records WHERE ${conditionsOf({ ...anywhere, equals: [[column, columnText(subject)]] }, page, values, '$2')}
-       ORDER BY seq ${order} LIMIT $2)`
-  const where = `tenant = $1 AND seq IN (${firstOf('actor')} UNION ${firstOf('resource_id')})`
-  return readPage(client, page.order, values, where)
+  const anywhere = { from: null, to: null, words: null, equals: [] }
+  const found = [
+    ...names.flatMap((name) =>
+      (['actor', 'resource_id'] as const).map((column) => ({
+        ...anywhere,
+        equals: [[column, columnText(name)] as const],
+      })),
+    ),
+    ...words.map((word) => ({ ...anywhere, words: word })),
+  ]
+  return readPage(client, page.order, values, firstOf(found, page, values, '$2'))
 }
 
 /** `values`: tenant, one row more than wanted, bytes of a page, and the parameters of `where`. */
@@ -135,13 +142,42 @@ const QUERY_CANCELED = '57014'
 
 /** The condition that picks the records; adds its parameters to `values`, whose first is the tenant. `limit`: of the rows that are wanted. */
 function conditionsOf(filter: RecordFilter, page: Page | null, values: unknown[], limit: string): string {
+  const forms = formsOf(filter)
+  if (forms.length === 1) return conditionsOfOne(filter, page, values, limit)
+  if (page !== null) return firstOf(forms, page, values, limit)
+  return `(${forms.map((form) => conditionsOfOne(form, page, values, limit)).join(' OR ')})`
+}
+
+/** The first rows of each, so that every one of them can be read in the order of its index. */
+function firstOf(filters: readonly RecordFilter[], page: Page, values: unknown[], limit: string): string {
+  const order = page.order === 'asc' ? 'ASC' : 'DESC'
+  const parts = filters.map(
+    (filter) =>
+      `(SELECT seq FROM signet.records WHERE ${conditionsOfOne(filter, page, values, limit)} ORDER BY seq ${order} LIMIT ${limit})`,
+  )
+  return `tenant = $1 AND seq IN (${parts.join(' UNION ')})`
+}
+
+/** A filter for each of the forms that its values may have on the wall. */
+function formsOf(filter: RecordFilter): readonly RecordFilter[] {
+  const { aliases, equals } = filter
+  if (aliases === undefined) return [filter]
+  let forms: (readonly (readonly [FilterColumn, string])[])[] = [[]]
+  for (const [column, value] of equals) {
+    const alternatives = [value, ...(aliases.get(column) ?? [])]
+    forms = forms.flatMap((form) => alternatives.map((one) => [...form, [column, one] as const]))
+  }
+  return forms.map((form) => ({ ...filter, equals: form }))
+}
+
+function conditionsOfOne(filter: RecordFilter, page: Page | null, values: unknown[], limit: string): string {
   const next = (value: unknown): string => `$${values.push(value)}`
   if (filter.words !== null) {
     const columns = filter.equals.map(([column]) => column)
     const texts = filter.equals.map(([, value]) => value)
     // Only the function may use the index of words; it looks at all the conditions, so that its first rows are the page.
     return `tenant = $1 AND seq IN (SELECT signet.search_words(${next(filter.words)}, ${next(columns)}::text[], ${next(texts)}::text[],
-      ${next(filter.from)}::timestamptz, ${next(filter.to)}::timestamptz, ${next(page?.bound ?? null)}::bigint, ${next(page?.order === 'asc')}::boolean, ${limit}))`
+      ${next(filter.from)}::timestamptz, ${next(filter.to)}::timestamptz, ${next(page?.bound ?? null)}::bigint, ${next(page?.order === 'asc')}::boolean, ${limit}::int))`
   }
   const conditions = ['tenant = $1']
   const bound = page?.bound ?? null
@@ -159,7 +195,7 @@ function conditionsOf(filter: RecordFilter, page: Page | null, values: unknown[]
 /** The exact JCS bytes of a stamp of this tenant. */
 export async function findStamp(client: Client, tenant: string, stampHash: string): Promise<Buffer | null> {
   const { rows } = await client.query<{ stamp: Buffer }>(
-    'SELECT stamp FROM signet.compliance_stamps WHERE tenant = $1 AND stamp_hash = $2',
+    'SELECT stamp FROM signet.stamps WHERE tenant = $1 AND stamp_hash = $2 LIMIT 1',
     [tenant, stampHash],
   )
   return rows[0]?.stamp ?? null
@@ -176,7 +212,7 @@ export async function findStampOfRequest(
   producerId: string | null,
 ): Promise<{ hash: string; stamp: Buffer } | null> {
   const { rows } = await client.query<{ stamp_hash: string; stamp: Buffer }>(
-    `SELECT s.stamp_hash, s.stamp FROM signet.compliance_stamps s
+    `SELECT s.stamp_hash, s.stamp FROM signet.stamps s
       WHERE s.tenant = $1 AND md5(s.request_id) = md5($2::text) AND s.request_id = $2
         AND ($3::text IS NULL OR EXISTS (
               SELECT FROM signet.records r WHERE r.tenant = $1 AND r.seq = s.seq AND r.producer_id = $3))

@@ -1,5 +1,6 @@
 import { NO_PREDECESSOR } from '#core/chain/link.ts'
 import { SignetError } from '#core/error/signet-error.ts'
+import { DEFAULT_RETENTION_CLASS } from '#core/retention/period.ts'
 import type { Client } from '#runtime/postgres/transaction.ts'
 import type { KnownEvent, KnownSession } from '../plan.ts'
 import type { ChainRow } from '../chain.ts'
@@ -8,11 +9,28 @@ export type Head = { readonly seq: number; readonly hash: Buffer }
 export const EMPTY_HEAD: Head = { seq: 0, hash: NO_PREDECESSOR }
 
 /**
+ * How long a transaction that holds a chain may leave the server without a word. Between two statements there are milliseconds of work;
+ * a process whose node died or was cut off says nothing more, and all others that write to this chain wait for it.
+ */
+const HOLDS_CHAIN_IDLE_MS = 5_000
+
+/**
  * Waits for the tenant's chain and holds it to the end of the transaction: numbers and predecessors read after this are the last.
  * Takes a key of its own per chain; two chains that share one by chance wait for each other, nothing more.
  */
 export async function lockChain(client: Client, tenant: string): Promise<void> {
-  await client.query("SELECT pg_advisory_xact_lock(hashtextextended('signet.chain:' || $1, 0))", [tenant])
+  await client.query(
+    "SELECT set_config('idle_in_transaction_session_timeout', $2, true), pg_advisory_xact_lock(hashtextextended('signet.chain:' || $1, 0))",
+    [tenant, String(HOLDS_CHAIN_IDLE_MS)],
+  )
+}
+
+/**
+ * Makes the COMMIT of a transaction that only read wait as that of one that wrote: for the disk, and for synchronous standbys. What it read may
+ * be there without having got to them: a primary that was killed while a commit waited for its standby shows the rows when it is back.
+ */
+export async function awaitDurability(client: Client): Promise<void> {
+  await client.query("SELECT pg_logical_emit_message(true, 'signet', '')")
 }
 
 export async function readHead(client: Client, tenant: string): Promise<Head> {
@@ -49,8 +67,12 @@ export async function findSessions(
   const { rows } = await client.query<{ session: string; spool_seq: string; producer_id: string }>(
     `SELECT s.session, r.spool_seq, r.producer_id
        FROM unnest($2::uuid[]) AS s(session)
-       JOIN LATERAL (SELECT spool_seq, producer_id FROM signet.records
-                      WHERE tenant = $1 AND session = s.session AND spool_seq IS NOT NULL
+       JOIN LATERAL (SELECT spool_seq, producer_id FROM (
+                      (SELECT spool_seq, producer_id FROM signet.records
+                        WHERE tenant = $1 AND session = s.session AND spool_seq IS NOT NULL ORDER BY spool_seq DESC LIMIT 1)
+                      UNION ALL
+                      (SELECT spool_seq, producer_id FROM signet.purged_sessions
+                        WHERE tenant = $1 AND session = s.session ORDER BY spool_seq DESC LIMIT 1)) AS heads
                       ORDER BY spool_seq DESC LIMIT 1) AS r ON true`,
     [tenant, [...sessions]],
   )
@@ -107,13 +129,13 @@ const LINK_COLUMNS: readonly Column[] = [
   ['key_id', 'text', (row) => row.keyId],
   ['trace_hmac', 'bytea', (row) => row.traceHmac, 'hash'],
   ['received_hmac', 'bytea', (row) => row.receivedHmac, 'hash'],
-  ['retention_class', 'text', (row) => row.retentionClass, 'same'],
+  ['retention_class', 'text', (row) => row.retentionClass],
   ['month', 'date', (row) => row.projection.month, 'same'],
   ['appended_at', 'timestamptz', (row) => row.projection.received_at, 'same'],
 ]
 const RECORD_COLUMNS: readonly Column[] = [
   ['seq', 'bigint', (row) => row.seq],
-  ['retention_class', 'text', (row) => row.retentionClass, 'same'],
+  ['retention_class', 'text', (row) => row.retentionClass],
   ['month', 'date', (row) => row.projection.month, 'same'],
   ['nonce', 'bytea', (row) => row.nonce, 'hash'],
   ['bytes', 'bytea', (row) => row.bytes, 'bytes'],
@@ -142,7 +164,7 @@ const STAMP_COLUMNS: readonly Column[] = [
   ['stamp_hash', 'text', (row) => row.stamp?.hash],
   ['trace_id', 'text', (row) => row.projection.trace_id],
   ['request_id', 'text', (row) => row.projection.request_id],
-  ['retention_class', 'text', (row) => row.retentionClass, 'same'],
+  ['retention_class', 'text', (row) => row.retentionClass],
   ['stamp', 'bytea', (row) => row.stamp?.bytes, 'bytes'],
 ]
 
@@ -190,6 +212,12 @@ const INSERT_LINKS = insertSql('links', LINK_COLUMNS)
 const INSERT_RECORDS = insertSql('records', RECORD_COLUMNS)
 // The same stamp again (its event was decided, then completed) is the same bytes: the first one stays.
 const INSERT_STAMPS = `${insertSql('compliance_stamps', STAMP_COLUMNS)} ON CONFLICT (tenant, stamp_hash) DO NOTHING`
+const CLASS_STAMP_COLUMNS: readonly Column[] = [
+  ...STAMP_COLUMNS,
+  ['month', 'date', (row) => row.projection.month, 'same'],
+]
+const INSERT_CLASS_STAMPS = `${insertSql('class_stamps', CLASS_STAMP_COLUMNS)}
+  ON CONFLICT (tenant, stamp_hash, retention_class, month) DO NOTHING`
 
 /** One statement a table, whatever the number of rows. */
 export async function insertRows(client: Client, tenant: string, rows: readonly ChainRow[]): Promise<void> {
@@ -199,8 +227,15 @@ export async function insertRows(client: Client, tenant: string, rows: readonly 
   ]
   await client.query({ name: 'insert-links', text: INSERT_LINKS, values: values(LINK_COLUMNS, rows) })
   await client.query({ name: 'insert-records', text: INSERT_RECORDS, values: values(RECORD_COLUMNS, rows) })
-  const stamped = rows.filter((row) => row.stamp !== undefined)
-  if (stamped.length > 0) {
-    await client.query({ name: 'insert-stamps', text: INSERT_STAMPS, values: values(STAMP_COLUMNS, stamped) })
+  // A stamp goes when its event goes: each class has its own.
+  const { kept = [], classed = [] } = Object.groupBy(
+    rows.filter((row) => row.stamp !== undefined),
+    (row) => (row.retentionClass === DEFAULT_RETENTION_CLASS ? 'kept' : 'classed'),
+  )
+  if (kept.length > 0)
+    await client.query({ name: 'insert-stamps', text: INSERT_STAMPS, values: values(STAMP_COLUMNS, kept) })
+  if (classed.length > 0) {
+    const text = INSERT_CLASS_STAMPS
+    await client.query({ name: 'insert-class-stamps', text, values: values(CLASS_STAMP_COLUMNS, classed) })
   }
 }

@@ -28,6 +28,8 @@ export type EmbeddedPostgresOptions = {
   superuserPassword: string
   /** `'*'`: every address, IPv4 and IPv6; passwords are then asked for from everywhere. Default: 127.0.0.1 alone. */
   listen?: '127.0.0.1' | '*'
+  /** Once it runs it logs to files instead, in `data/log` of the data folder: JSON lines, connections, definitions, all a superuser says. */
+  jsonLog?: boolean
   onLog?: (line: string) => void
 }
 
@@ -37,6 +39,21 @@ const LOG_TAIL_CHARS = 8_000
 /** Below 32768, where Linux begins with the ports of outgoing connections (ip_local_port_range). */
 const CHOSEN_PORTS = [10_000, 32_000] as const
 const MAX_TRIES = 100
+
+/** Seven files, one a weekday, each emptied before it is written again. */
+const JSON_LOG = [
+  'logging_collector=on',
+  'log_destination=jsonlog',
+  'log_directory=log',
+  'log_filename=postgresql-%a.log',
+  'log_truncate_on_rotation=on',
+  'log_rotation_age=1d',
+  'log_rotation_size=0',
+  'log_connections=authorization',
+  'log_statement=ddl',
+  'log_parameter_max_length=0',
+  'log_parameter_max_length_on_error=0',
+]
 
 /**
  * The server runs under a shell that holds our end of a pipe as stdin: when this process dies, however it dies, the pipe
@@ -64,9 +81,12 @@ export async function startEmbeddedPostgres(options: EmbeddedPostgresOptions): P
   const args = ['-D', data, '-p', String(port), '-h', options.listen ?? '127.0.0.1']
   if (options.listen === '*') args.push('-c', `hba_file=${await writeOpenAccess(root)}`)
   // No socket in the file system: TCP with a password is the only way in, for every user of the machine.
-  for (const setting of ['unix_socket_directories=', 'max_connections=60', 'fsync=on']) {
+  // A query that names no month locks each partition of `records` with its indexes: seven years of months are some 1,200 locks a query.
+  const settings = ['unix_socket_directories=', 'max_connections=60', 'max_locks_per_transaction=512', 'fsync=on']
+  for (const setting of settings) {
     args.push('-c', setting)
   }
+  if (options.jsonLog === true) for (const setting of JSON_LOG) args.push('-c', setting)
   const child = spawn('/bin/sh', ['-c', SUPERVISOR, 'signet-postgres', path.join(native, 'bin/postgres'), ...args], {
     cwd: root,
     env: { PATH: '/usr/bin:/bin', LC_ALL: 'C' },
@@ -74,7 +94,7 @@ export async function startEmbeddedPostgres(options: EmbeddedPostgresOptions): P
     detached: true,
     ...account,
   })
-  await ready(child, port, options.onLog)
+  await ready(child, port, options.onLog, options.jsonLog === true ? saidReady(data, child) : null)
 
   const endWithParent = (): void => {
     child.stdin?.destroy()
@@ -154,7 +174,13 @@ function run(file: string, args: string[], cwd: string, account: Account | null)
   })
 }
 
-function ready(child: ChildProcess, port: number, onLog: ((line: string) => void) | undefined): Promise<void> {
+/** `elsewhere`: resolves when the server is ready, of one that does not say so on stderr. */
+function ready(
+  child: ChildProcess,
+  port: number,
+  onLog: ((line: string) => void) | undefined,
+  elsewhere: Promise<void> | null,
+): Promise<void> {
   return new Promise((resolve, reject) => {
     let tail = ''
     let partial = ''
@@ -162,6 +188,10 @@ function ready(child: ChildProcess, port: number, onLog: ((line: string) => void
       child.stdin?.destroy()
       reject(startFailed(`no answer within ${START_TIMEOUT_MS} ms: ${tail.trim()}`))
     }, START_TIMEOUT_MS)
+    void elsewhere?.then(() => {
+      clearTimeout(deadline)
+      resolve()
+    })
     child.stderr?.on('data', (chunk: Buffer) => {
       const text = chunk.toString()
       tail = (tail + text).slice(-LOG_TAIL_CHARS)
@@ -169,7 +199,8 @@ function ready(child: ChildProcess, port: number, onLog: ((line: string) => void
       partial = (lines.pop() ?? '').slice(-LOG_TAIL_CHARS)
       for (const line of lines) {
         onLog?.(line)
-        if (line.includes('ready to accept connections')) {
+        // A standby says "read-only connections".
+        if (/ready to accept (read-only )?connections/.test(line)) {
           clearTimeout(deadline)
           resolve()
         }
@@ -187,6 +218,17 @@ function ready(child: ChildProcess, port: number, onLog: ((line: string) => void
       reject(inUse ? portInUse(port) : startFailed(`the server ended with ${status}: ${tail.trim()}`))
     })
   })
+}
+
+/** A server with a log of its own says "ready" in the eighth line of its PID file (`src/include/utils/pidfile.h`). */
+async function saidReady(data: string, child: ChildProcess): Promise<void> {
+  while (child.exitCode === null && child.signalCode === null) {
+    const lines = (await readFile(path.join(data, 'postmaster.pid'), 'utf8').catch(() => '')).split('\n')
+    if (/^(ready|standby)\s*$/.test(lines[7] ?? '')) return
+    await sleep(25)
+  }
+  // What it ended with, `ready` says.
+  await new Promise(() => undefined)
 }
 
 /** The port to use. Asked for and taken: PORT_IN_USE, before anything is written. */

@@ -27,6 +27,8 @@ export async function migrate(options: MigrateOptions): Promise<string[]> {
   try {
     await client.connect()
     await client.query(`SET ROLE ${pg.escapeIdentifier(options.ownerRole)}`)
+    // The audit wall's event triggers refuse definitions outside of a migration, and log those inside of one.
+    await client.query("SELECT set_config('signet.migration', 'on', false)")
     const log = (line: string): void => options.onLog?.(line)
     const ran = await runner({
       dbClient: client,

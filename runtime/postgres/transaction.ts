@@ -28,7 +28,13 @@ export function createPool(options: PoolOptions): Pool {
     idle_in_transaction_session_timeout: 60_000,
     keepAlive: true,
   })
-  pool.on('error', (error) => options.onIdleError?.(error))
+  // A connection that breaks while somebody has it: the query under way rejects, and without a listener the process would end too.
+  pool.on('connect', (client) => client.on('error', ignore))
+  pool.on('error', (error) => {
+    // pg hangs the whole client on it, with the secret that cancels its queries: not for a log.
+    if ('client' in error) delete error.client
+    options.onIdleError?.(error)
+  })
   return pool
 }
 
@@ -47,17 +53,27 @@ export async function withTenant<T>(
 ): Promise<T> {
   let client: Client | undefined
   let broken: Error | undefined
+  let unreplicated = false
+  // What the server calls a success with a warning: somebody cancelled the wait for a synchronous standby. By the routine, which no locale translates.
+  const onNotice = (notice: { readonly routine?: string | undefined }): void => {
+    if (notice.routine === 'SyncRepWaitForLSN') unreplicated = true
+  }
   try {
     client = await pool.connect()
     client.on('error', ignore)
+    client.on('notice', onNotice)
     const snapshot = options.snapshot === true ? ' ISOLATION LEVEL REPEATABLE READ' : ''
     await client.query(`BEGIN${snapshot}${options.readOnly === true ? ' READ ONLY' : ''}`)
     await client.query("SELECT set_config('signet.tenant', $1, true)", [tenant])
     const result = await fn(client)
     await client.query('COMMIT')
+    if (unreplicated)
+      throw new SignetError('DATABASE_UNAVAILABLE', 'the database committed without its standby; try again shortly')
     return result
   } catch (error) {
-    if (client !== undefined) {
+    // A server that did not answer in time would not answer ROLLBACK either; it rolls back when the connection is gone.
+    if (error instanceof Error && error.message === QUERY_TIMED_OUT) broken = error
+    else if (client !== undefined) {
       await client.query('ROLLBACK').catch((cause: unknown) => {
         broken = cause instanceof Error ? cause : new Error('rollback failed')
       })
@@ -65,6 +81,7 @@ export async function withTenant<T>(
     throw unavailable(error) ?? error
   } finally {
     client?.removeListener('error', ignore)
+    client?.removeListener('notice', onNotice)
     client?.release(broken ?? false)
   }
 }
@@ -101,6 +118,7 @@ function sqlState(error: unknown): string | undefined {
   return error instanceof pg.DatabaseError ? error.code : undefined
 }
 
+const QUERY_TIMED_OUT = 'Query read timeout'
 // Node's own codes, and those of pg's messages that carry none.
 const NETWORK_CODES = new Set([
   'ECONNREFUSED',

@@ -1,4 +1,5 @@
 import pg from 'pg'
+import { DEFAULT_RETENTION_CLASS } from '#core/retention/period.ts'
 import type { StoredLink, StoredRecord, StoredStamp } from '#core/chain/stored.ts'
 import type { Client } from '../postgres/transaction.ts'
 import { copyOut, type CopyRows } from './copy.ts'
@@ -111,7 +112,12 @@ function readRecord(rows: CopyRows): StoredRecord {
   }
 }
 
-/** Stamps by hash. */
+/** Where a stamp is kept: those of a retention class with its month, those of `default` without. */
+export function stampKey(hash: string, of: { readonly retentionClass: string; readonly month: string }): string {
+  return of.retentionClass === DEFAULT_RETENTION_CLASS ? hash : `${hash} ${of.retentionClass} ${of.month}`
+}
+
+/** Stamps by hash, in every class that has them: by `stampKey`. */
 export async function readStamps(
   client: Client,
   tenant: string,
@@ -121,18 +127,16 @@ export async function readStamps(
   if (wanted.length === 0) return new Map()
   const rows = await copyOut(
     client,
-    `SELECT stamp_hash, seq, trace_id, request_id, retention_class, stamp FROM signet.compliance_stamps
+    `SELECT stamp_hash, seq, trace_id, request_id, retention_class, month, stamp FROM signet.stamps
       WHERE tenant = ${pg.escapeLiteral(tenant)} AND stamp_hash = ANY(ARRAY[${wanted.map((hash) => pg.escapeLiteral(hash)).join(',')}])`,
   )
   const stamps = new Map<string, StoredStamp>()
   while (rows.next()) {
-    stamps.set(rows.text(), {
-      seq: rows.bigint(),
-      traceId: rows.text(),
-      requestId: rows.text(),
-      retentionClass: rows.text(),
-      bytes: rows.bytes(),
-    })
+    const [hash, seq, traceId, requestId] = [rows.text(), rows.bigint(), rows.text(), rows.text()]
+    const retentionClass = rows.text()
+    const month = rows.nullableDate()
+    const key = month === null ? hash : stampKey(hash, { retentionClass, month })
+    stamps.set(key, { seq, traceId, requestId, retentionClass, bytes: rows.bytes() })
   }
   return stamps
 }
@@ -140,9 +144,10 @@ export async function readStamps(
 /** The first stamp that the event which it names does not carry; null where there is none. For columns that were verified. */
 export async function findStrayStamp(client: Client, tenant: string, to: number): Promise<number | null> {
   const { rows } = await client.query<{ seq: string }>(
-    `SELECT s.seq FROM signet.compliance_stamps s
+    `SELECT s.seq FROM signet.stamps s
       WHERE s.tenant = $1 AND s.seq <= $2 AND NOT EXISTS (
-        SELECT FROM signet.records r WHERE r.tenant = $1 AND r.seq = s.seq AND r.stamp_hash = s.stamp_hash)
+        SELECT FROM signet.records r WHERE r.tenant = $1 AND r.seq = s.seq AND r.stamp_hash = s.stamp_hash
+           AND (s.month IS NULL OR (r.retention_class = s.retention_class AND r.month = s.month)))
       ORDER BY s.seq LIMIT 1`,
     [tenant, to],
   )

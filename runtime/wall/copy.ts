@@ -73,7 +73,13 @@ export class CopyRows {
 
   /** `2026-11-01`. */
   date(): string {
-    const days = this.integer()
+    return this.nullableDate() ?? ''
+  }
+
+  nullableDate(): string | null {
+    const at = this.#field()
+    if (at === null) return null
+    const days = this.#bytes.readInt32BE(at)
     let text = this.#months.get(days)
     if (text === undefined) {
       const at = new Date(EPOCH_2000_US / 1_000 + days * DAY_MS)

@@ -28,6 +28,8 @@ export type TenantReport = {
   readonly seq: number
   readonly hash: string
   readonly in_tree: number
+  /** Links whose record was purged, as the chain says; null where the chain is at fault. */
+  readonly purged: number | null
 }
 /** `tenant`: whose chain it is; null for the tree. */
 export type StoreFault = FoundFault & { readonly tenant: string | null }
@@ -53,9 +55,9 @@ export async function verifyStore(reader: WallReader, task: FsckTask): Promise<F
   for (const tenant of names) {
     const head = await reader.inTenant(tenant, (client) => readHead(client, tenant))
     const inTree = await reader.inTree((client) => readLastIntegrated(client, tenant))
-    tenants.push({ tenant, seq: head.seq, hash: head.hash.toString('hex'), in_tree: inTree })
+    let purged: number | null = null
     const fault = await attempt(async () => {
-      await verifyChain(reader, task.chainKeys, {
+      const verified = await verifyChain(reader, task.chainKeys, {
         tenant,
         fromSeq: 1,
         toSeq: head.seq,
@@ -67,7 +69,9 @@ export async function verifyStore(reader: WallReader, task: FsckTask): Promise<F
       })
       if (inTree > head.seq)
         throw chainBroken(head.seq + 1, 'truncate', `the links end at ${head.seq}, the tree has them to ${inTree}`)
+      purged = verified.purged
     })
+    tenants.push({ tenant, seq: head.seq, hash: head.hash.toString('hex'), in_tree: inTree, purged })
     if (fault !== null) faults.push({ tenant, ...fault })
   }
   const links = tenants.reduce((sum, { seq }) => sum + seq, 0)

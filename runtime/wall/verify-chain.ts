@@ -21,7 +21,9 @@ import {
   readRecords,
   readStamps,
   readTraceHeads,
+  stampKey,
 } from './chain.ts'
+import { createPurgeProofs, type PurgeProofs } from './purges.ts'
 import type { WallReader } from './reader.ts'
 
 /** What a chain is verified with: its keys, and the mark that links keep of a trace. */
@@ -60,15 +62,17 @@ type Batch = {
 
 /**
  * Verifies links `fromSeq` to `toSeq` of a tenant from the bytes: every commitment, link hash, trace link, projection and stamp is
- * derived anew and compared with what is stored. Ends at the first fault. Gives the last link.
+ * derived anew and compared with what is stored; a link whose record was purged by what the chain says is sound without. Ends at the first
+ * fault. Gives the last link, and how many records were purged.
  * @throws SignetError CHAIN_BROKEN, DATABASE_UNAVAILABLE; `signal.reason` when it aborts
  */
 export async function verifyChain(
   reader: WallReader,
   keys: ChainKeys,
   task: ChainTask,
-): Promise<{ seq: number; hash: Buffer }> {
+): Promise<{ seq: number; hash: Buffer; purged: number }> {
   const { tenant, toSeq: to, signal } = task
+  const purges = createPurgeProofs(reader, keys, tenant)
   const start = await startOf(reader, keys, task)
   let opened: SealedRecord | undefined
   const unproven: Link[] = []
@@ -88,15 +92,22 @@ export async function verifyChain(
   let checked = 0
   // The chain verifier may need the next link to name what is wrong with one; what else is to check of a link waits for that.
   let waiting: { pair: Pair; stamps: Batch['stamps']; opened: SealedRecord | undefined } | null = null
+  let proven: ReadonlySet<number> = new Set()
+  let purged = 0
   const settle = (fault: { seq: number; error: unknown } | null): void => {
     if (waiting !== null && (fault === null || fault.seq > waiting.pair.link.seq)) {
       const { pair, stamps, opened } = waiting
-      checkStored(pair.link, pair.records, (hash) => stamps.get(hash), opened)
+      if (pair.records.length === 0 && proven.has(pair.link.seq)) purged += 1
+      else checkStored(pair.link, pair.records, (hash) => stamps.get(stampKey(hash, pair.link)), opened)
     }
     if (fault !== null) throw fault.error
   }
   for await (const batch of readAhead(reader, task, start?.seq ?? BEFORE_ALL)) {
     signal.throwIfAborted()
+    // The last link of the batch before is still to be settled.
+    const former = proven
+    proven = await provenOf(purges, batch.pairs)
+    if (waiting !== null && former.has(waiting.pair.link.seq)) proven = new Set(proven).add(waiting.pair.link.seq)
     for (const pair of batch.pairs) {
       opened = undefined
       settle(attempt(() => verifier.add(pair.link, pair.records[0] ?? null)))
@@ -114,7 +125,11 @@ export async function verifyChain(
     }),
   )
   if (task.toEnd) await checkEnd(reader, tenant, to)
-  return { seq: end.seq, hash: end.hash }
+  return { seq: end.seq, hash: end.hash, purged }
+}
+
+async function provenOf(purges: PurgeProofs, pairs: readonly Pair[]): Promise<ReadonlySet<number>> {
+  return purges.provenOf(pairs.flatMap(({ link, records }) => (records.length === 0 ? [link] : [])))
 }
 
 /** Batches one after the other; the next one is on its way while one is being verified. */
@@ -213,6 +228,7 @@ export async function verifyTrace(
 ): Promise<void> {
   const { tenant, toSeq: to } = task
   const traceHmac = keys.traceMark(tenant, task.traceId)
+  const purges = createPurgeProofs(reader, keys, tenant)
   let head = NO_PREDECESSOR
   let checked = 0
   for (let after = BEFORE_ALL; ;) {
@@ -230,14 +246,17 @@ export async function verifyTrace(
     })
     const last = pairs.at(-1)
     if (last === undefined) return
+    const proven = await provenOf(purges, pairs)
     for (const { link, records } of pairs) {
       if (!link.previous_trace_hash.equals(head))
         throw chainBroken(link.seq, 'delete', 'the link does not go on from the one before it in its trace')
       checkHash(keys, link)
-      const { nonce, bytes } = onlyRecord(link, records)
-      if (nonce.length !== 32 || !commitment(nonce, bytes).equals(link.commitment))
-        throw chainBroken(link.seq, 'edit', 'the record is not the one that the link commits to')
-      checkStored(link, records, (hash) => stamps.get(hash))
+      if (records.length > 0 || !proven.has(link.seq)) {
+        const { nonce, bytes } = onlyRecord(link, records)
+        if (nonce.length !== 32 || !commitment(nonce, bytes).equals(link.commitment))
+          throw chainBroken(link.seq, 'edit', 'the record is not the one that the link commits to')
+        checkStored(link, records, (hash) => stamps.get(stampKey(hash, link)))
+      }
       head = link.hash
       checked += 1
       await task.onProgress(checked)

@@ -7,6 +7,7 @@ import { IngestItem, SessionClose, SessionOpen, type Ack, type IngestAck, type R
 import { ERROR_CODES, type ErrorCode } from '#core/error/codes.ts'
 import { indexKeyring, parseKeyring, type KeyIndex } from '#core/keyring/keyring.ts'
 import type { AckKey, Keyring } from '#core/keyring/schema.ts'
+import { judgeStamp, STAMP_VERDICT_PATH } from '#core/stamp/verdict.ts'
 
 const itemValidator = Compile(IngestItem)
 const openValidator = Compile(SessionOpen)
@@ -47,6 +48,8 @@ export type FakeLedger = {
   refuse: (item: IngestItem) => { code: ErrorCode; detail: string } | null
   /** Stamps by hash and by request id, as bytes. */
   readonly stamps: Map<string, Buffer>
+  /** Keys that it verifies stamps of producers with. */
+  stampKeys: Pick<KeyIndex, 'stampKey'>
   /** Forgets the newest events of the chain, as a database set back does. */
   setBack(events: number): void
   stop(): Promise<void>
@@ -71,6 +74,7 @@ export async function startFakeLedger(options: { tenant?: string; maxBatchItems?
     troubles: { ingest: [], sessions: [], close: [], stamps: [] },
     refuse: () => null,
     stamps: new Map(),
+    stampKeys: { stampKey: () => undefined },
     setBack: (events) => void chain.splice(Math.max(0, chain.length - events)),
     stop: () => stop(server),
     async restart() {
@@ -126,7 +130,15 @@ export async function startFakeLedger(options: { tenant?: string; maxBatchItems?
     const path = (request.url ?? '').split('?', 1)[0] ?? ''
     const close = /^\/api\/audit\/sessions\/([0-9a-f-]+)\/close$/.exec(path)
     const stamp = /^\/api\/audit\/(?:stamps\/([^/]+)|requests\/([^/]+)\/stamp)$/.exec(path)
-    const kind = stamp !== null ? 'stamps' : close !== null ? 'close' : path.endsWith('/ingest') ? 'ingest' : 'sessions'
+    const isVerdict = path === STAMP_VERDICT_PATH
+    const kind =
+      stamp !== null || isVerdict
+        ? 'stamps'
+        : close !== null
+          ? 'close'
+          : path.endsWith('/ingest')
+            ? 'ingest'
+            : 'sessions'
     const body = await readAll(request)
     const trouble = ledger.troubles[kind].shift()
     if (trouble?.kind === 'reset') return void request.socket.resetAndDestroy()
@@ -136,6 +148,7 @@ export async function startFakeLedger(options: { tenant?: string; maxBatchItems?
     if (trouble?.kind === 'huge') return void response.end(Buffer.alloc(trouble.bytes, 0x20))
     if (request.headers.authorization !== `Bearer ${token}`) return problem(response, 401, 'UNAUTHENTICATED')
 
+    if (isVerdict) return json(response, judgeStamp(body, ledger.stampKeys, tenant))
     if (stamp !== null) {
       const found = ledger.stamps.get(decodeURIComponent(stamp[1] ?? stamp[2] ?? ''))
       return found === undefined ? problem(response, 404, 'NOT_FOUND') : void response.end(found)

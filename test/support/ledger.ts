@@ -29,8 +29,8 @@ export type LedgerStack = {
   token(name: string): string
   readonly wall: TestDatabase
   readonly work: TestDatabase
-  /** Another ledger process on the same databases. */
-  startLedger(options?: { port?: number; env?: Record<string, string> }): Promise<LedgerProcess>
+  /** Another ledger process on the same databases. `main`: the program of another version. */
+  startLedger(options?: { port?: number; env?: Record<string, string>; main?: string }): Promise<LedgerProcess>
   stop(): Promise<void>
 }
 export type TestDatabase = {
@@ -51,7 +51,13 @@ export type LedgerProcess = {
   stop(): Promise<void>
   kill(): Promise<void>
 }
-export type TestIdentity = { name: string; tenant: string; producer_id?: string; scopes: string[] }
+export type TestIdentity = {
+  name: string
+  tenant: string
+  tenants?: '*' | string[]
+  producer_id?: string
+  scopes: string[]
+}
 
 const DEFAULT_IDENTITIES: readonly TestIdentity[] = [
   { name: 'proxy', tenant: 'acme', producer_id: 'demo/api', scopes: ['audit:write', 'audit:read'] },
@@ -60,10 +66,11 @@ const DEFAULT_IDENTITIES: readonly TestIdentity[] = [
   { name: 'globex-proxy', tenant: 'globex', producer_id: 'demo/api', scopes: ['audit:write', 'audit:read'] },
 ]
 
+const LEDGER_MAIN = path.join(import.meta.dirname, '../../ledger/main.ts')
 const PASSWORDS = { admin: 'admin of a test', ledger: 'ledger of a test' }
 
 export async function startLedgerStack(
-  options: { identities?: readonly TestIdentity[]; ledgers?: number } = {},
+  options: { identities?: readonly TestIdentity[]; ledgers?: number; wallLog?: boolean } = {},
 ): Promise<LedgerStack> {
   const identities = options.identities ?? DEFAULT_IDENTITIES
   const dir = await mkdtemp(path.join(tmpdir(), 'signet-ledger-'))
@@ -75,7 +82,7 @@ export async function startLedgerStack(
     await rm(dir, { recursive: true, force: true })
   }
   try {
-    const [wall, work] = await Promise.all([startDatabase(dir, 'wall'), startDatabase(dir, 'work')])
+    const [wall, work] = await Promise.all([startDatabase(dir, 'wall', options.wallLog), startDatabase(dir, 'work')])
     stopping.push(
       () => wall.server.stop(),
       () => work.server.stop(),
@@ -103,8 +110,8 @@ export async function startLedgerStack(
       },
       wall,
       work,
-      async startLedger({ port = 0, env = {} } = {}) {
-        const ledger = await spawnLedger({
+      async startLedger({ port = 0, env = {}, main = LEDGER_MAIN } = {}) {
+        const ledger = await spawnLedger(main, {
           SIGNET_LEDGER_AUDIT_DB_URL: wall.loginUrl,
           SIGNET_LEDGER_STATE_URL: work.loginUrl,
           SIGNET_LEDGER_LISTEN: `127.0.0.1:${port}`,
@@ -126,9 +133,9 @@ export async function startLedgerStack(
   }
 }
 
-async function startDatabase(dir: string, name: string): Promise<TestDatabase> {
+async function startDatabase(dir: string, name: string, jsonLog = false): Promise<TestDatabase> {
   const dataDir = path.join(dir, name)
-  const server = await startEmbeddedPostgres({ dataDir, superuserPassword: PASSWORDS.admin })
+  const server = await startEmbeddedPostgres({ dataDir, superuserPassword: PASSWORDS.admin, jsonLog })
   const database = `signet_${name}`
   await provisionDatabase({
     adminUrl: server.url('postgres', 'postgres', PASSWORDS.admin),
@@ -140,16 +147,17 @@ async function startDatabase(dir: string, name: string): Promise<TestDatabase> {
   const test: TestDatabase = {
     server,
     loginUrl: server.url(database, 'signet_ledger', PASSWORDS.ledger),
-    adminUrl: server.url(database, 'postgres', PASSWORDS.admin),
+    // One who goes around the wall's event triggers, as tests of tampering do.
+    adminUrl: `${server.url(database, 'postgres', PASSWORDS.admin)}${name === 'wall' ? '?options=-c%20event_triggers%3Doff' : ''}`,
     async restart() {
-      test.server = await startEmbeddedPostgres({ dataDir, port: server.port, superuserPassword: PASSWORDS.admin })
+      const port = server.port
+      test.server = await startEmbeddedPostgres({ dataDir, port, superuserPassword: PASSWORDS.admin, jsonLog })
     },
   }
   return test
 }
 
-async function spawnLedger(env: Record<string, string>): Promise<LedgerProcess> {
-  const main = path.join(import.meta.dirname, '../../ledger/main.ts')
+async function spawnLedger(main: string, env: Record<string, string>): Promise<LedgerProcess> {
   const child = spawn(process.execPath, [main], {
     env: { PATH: process.env['PATH'], ...env },
     stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
@@ -204,6 +212,7 @@ function makeKeyring(identities: readonly TestIdentity[]): Keyring {
     version: 1,
     keys: [
       { use: 'chain', alg: 'HMAC-SHA256', key_id: 'chain-1', secret: secret(), ...validity },
+      { use: 'seal-master', alg: 'XAES-256-GCM', key_id: 'seal-1', secret: secret(), ...validity },
       {
         use: 'ack',
         alg: 'Ed25519',
