@@ -1,3 +1,5 @@
+import { X509Certificate } from 'node:crypto'
+import { readFileSync } from 'node:fs'
 import { readFile } from 'node:fs/promises'
 import { parseArgs } from 'node:util'
 import { SignetError } from '#core/error/signet-error.ts'
@@ -35,6 +37,7 @@ signet verify --proof FILE --log-key KEY   checks, without the ledger, that an e
   --proof FILE        what GET /api/audit/logs/{event_id}/proof gave
   --event FILE        the event's item of GET /api/audit/logs: what the proof is about
   --log-key KEY|FILE  a public key of the log, or a file of them (GET /log/keys, from a source that you trust)
+  --tsa-root FILE     roots of time-stamp authorities that you trust, in PEM: the time stamp of an export is then needed
   --json              the report as JSON
 
 exit codes: 0 verified (FILE, URL: subject included; --ledger: every link, with its chain key, for the tenant expected;
@@ -56,6 +59,7 @@ const OPTIONS = {
   proof: { type: 'string' },
   event: { type: 'string' },
   'log-key': { type: 'string' },
+  'tsa-root': { type: 'string' },
   url: { type: 'string' },
   'token-file': { type: 'string' },
   json: { type: 'boolean' },
@@ -92,10 +96,12 @@ export async function verify(args: string[], env: Readonly<Record<string, string
     if (flags[name] !== undefined) throw new UsageError(`--${name} goes with --ledger`)
   }
   if (flags.sidecar === undefined && flags['stamp-header'] === undefined && looksLikeExport(source)) {
-    const { 'log-key': logKey, tenant, json } = flags
+    const { 'log-key': logKey, 'tsa-root': tsaRoot, tenant, json } = flags
     const logKeys = readLogKeys(logKey === undefined ? [] : [logKey])
-    return verifyExport(source, { logKeys, tenant, json: json === true })
+    const tsaRoots = tsaRoot === undefined ? [] : readRoots(tsaRoot)
+    return verifyExport(source, { logKeys, tsaRoots, tenant, json: json === true })
   }
+  if (flags['tsa-root'] !== undefined) throw new UsageError('--tsa-root goes with an export (.tar.gz)')
   if (flags['log-key'] !== undefined) throw new UsageError('--log-key goes with --proof, or with an export (.tar.gz)')
   const report = await verifySource(source, flags, env)
   process.stdout.write(
@@ -208,5 +214,16 @@ async function loadKeyring(
   } catch (error) {
     if (error instanceof SignetError) throw new UsageError(`the keyring ${file} cannot be used: ${error.message}`)
     throw error
+  }
+}
+
+/** @throws UsageError for what is no PEM of certificates */
+function readRoots(file: string): X509Certificate[] {
+  try {
+    const blocks = readFileSync(file, 'utf8').match(/-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----/g) ?? []
+    if (blocks.length === 0) throw new Error('it holds no certificate')
+    return blocks.map((block) => new X509Certificate(block))
+  } catch (error) {
+    throw new UsageError(`--tsa-root ${file} cannot be used: ${(error as Error).message}`)
   }
 }

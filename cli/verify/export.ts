@@ -1,4 +1,4 @@
-import { createPublicKey, type KeyObject } from 'node:crypto'
+import { createPublicKey, type KeyObject, type X509Certificate } from 'node:crypto'
 import { closeSync, existsSync, openSync, readSync } from 'node:fs'
 import { styleText } from 'node:util'
 import { Compile } from 'typebox/compile'
@@ -16,6 +16,7 @@ import {
 import { parseStrict } from '#core/json/strict.ts'
 import { openCheckpoint, type TreeHead } from '#core/tree/checkpoint.ts'
 import { parseVerifier, type NoteVerifier } from '#core/tree/note.ts'
+import type { VerifiedTimestamp } from '#runtime/timestamp/rfc3161.ts'
 import { EXIT, UsageError } from '../usage.ts'
 import { readArchive, type ArchiveFile } from './export-archive.ts'
 import {
@@ -41,12 +42,16 @@ type ExportReport = {
   readonly scrubbed?: number
   readonly checkpoint?: { readonly origin: string; readonly size: number; readonly root: string }
   readonly manifest?: ExportManifest
+  /** Null: the package has none. */
+  readonly timestamp?: { readonly time: string; readonly authority: string; readonly trusted: boolean } | null
   readonly unchecked?: readonly string[]
 }
 
 const SMALL_BYTES = 16 * 1024 * 1024
 const LARGE_BYTES = 8 * 1024 ** 3
 const keysValidator = Compile(ExportKeys)
+/** How far the clocks of ledger and authority may be from each other. */
+const CLOCKS_APART_MS = 5 * 60 * 1000
 const GZIP_MAGIC = Buffer.of(0x1f, 0x8b)
 
 /** Whether a FILE is to be checked as an export: it is gzip, which holds no stamp inside, and has none beside it. */
@@ -74,7 +79,13 @@ export function looksLikeExport(file: string): boolean {
  */
 export async function verifyExport(
   file: string,
-  options: { readonly logKeys: readonly NoteVerifier[]; readonly json: boolean; readonly tenant: string | undefined },
+  options: {
+    readonly logKeys: readonly NoteVerifier[]
+    /** Roots of time-stamp authorities that the caller believes. */
+    readonly tsaRoots: readonly X509Certificate[]
+    readonly json: boolean
+    readonly tenant: string | undefined
+  },
 ): Promise<number> {
   const report = await checkExport(file, options)
   process.stdout.write(options.json ? `${JSON.stringify(report, null, 2)}\n` : format(report))
@@ -83,7 +94,15 @@ export async function verifyExport(
 
 async function checkExport(
   source: string,
-  { logKeys, tenant }: { readonly logKeys: readonly NoteVerifier[]; readonly tenant: string | undefined },
+  {
+    logKeys,
+    tsaRoots,
+    tenant,
+  }: {
+    readonly logKeys: readonly NoteVerifier[]
+    readonly tsaRoots: readonly X509Certificate[]
+    readonly tenant: string | undefined
+  },
 ): Promise<ExportReport> {
   try {
     const read = await readPackage(source, logKeys)
@@ -91,7 +110,11 @@ async function checkExport(
     checkManifest(read, logKeys)
     if (tenant !== undefined && manifest.tenant !== tenant)
       throw new SignetError('EXPORT_INVALID', `the export is of the tenant ${manifest.tenant}, not of ${tenant}`)
+    const timestamp = await checkTimestamp(read, tsaRoots)
     const unchecked = [
+      ...(timestamp !== null && !timestamp.trusted
+        ? ['whether its time-stamp authority is to be believed: name its root with --tsa-root']
+        : []),
       ...(logKeys.length === 0 ? ['that the keys are the ledger’s: they came with the package'] : []),
       ...(tenant === undefined && logKeys.length === 0 ? ['whose records these are'] : []),
     ]
@@ -105,6 +128,10 @@ async function checkExport(
       scrubbed: records.scrubbed,
       checkpoint: { origin: head.origin, size: head.size, root: head.root.toString('base64') },
       manifest,
+      timestamp:
+        timestamp === null
+          ? null
+          : { time: timestamp.time.toISOString(), authority: timestamp.authority, trusted: timestamp.trusted },
       unchecked,
     }
   } catch (error) {
@@ -123,6 +150,9 @@ type ReadPackage = {
   readonly records: ReadRecords
   readonly proofs: ReadProofs
   readonly manifest: ExportManifest
+  readonly manifestBytes: Buffer
+  /** RFC 3161 token; null where the package has none. */
+  readonly token: Buffer | null
   readonly files: readonly MeasuredFile[]
 }
 
@@ -135,6 +165,8 @@ async function readPackage(source: string, logKeys: readonly NoteVerifier[]): Pr
   let records: ReadRecords | null = null
   let proofs: ReadProofs | null = null
   let manifest: ExportManifest | null = null
+  let manifestBytes: Buffer = Buffer.alloc(0)
+  let token: Buffer | null = null
 
   for await (const file of readArchive(source, sizeLimit)) {
     const measured = new Measured(file.name)
@@ -155,7 +187,11 @@ async function readPackage(source: string, logKeys: readonly NoteVerifier[]): Pr
         proofs = await checkProofs(chunks, opened?.head ?? { size: 0, root: Buffer.alloc(32) })
         break
       case PACKAGE_FILES.manifest:
-        manifest = readManifest(await whole(chunks, file))
+        manifestBytes = await whole(chunks, file)
+        manifest = readManifest(manifestBytes)
+        continue
+      case PACKAGE_FILES.timestamp:
+        token = await whole(chunks, file)
         continue
       default:
         format = EXPORT_FORMATS.find((one) => recordsFile(one) === file.name) ?? null
@@ -165,7 +201,7 @@ async function readPackage(source: string, logKeys: readonly NoteVerifier[]): Pr
   }
   if (keys === null || opened === null || format === null || records === null || proofs === null || manifest === null)
     throw new SignetError('EXPORT_INVALID', 'the archive does not have all its files')
-  return { keys, ...opened, format, records, proofs, manifest, files }
+  return { keys, ...opened, format, records, proofs, manifest, manifestBytes, token, files }
 }
 
 /** The names of an export, each in its place. */
@@ -173,8 +209,26 @@ function sizeLimit(name: string, index: number): number | null {
   const large =
     index === 3 ? EXPORT_FORMATS.some((one) => recordsFile(one) === name) : index === 4 && name === PACKAGE_FILES.proofs
   if (large) return LARGE_BYTES
-  const small = [PACKAGE_FILES.readme, PACKAGE_FILES.keys, PACKAGE_FILES.checkpoint, null, null, PACKAGE_FILES.manifest]
+  const { readme, keys, checkpoint, manifest, timestamp } = PACKAGE_FILES
+  const small = [readme, keys, checkpoint, null, null, manifest, timestamp]
   return small[index] === name ? SMALL_BYTES : null
+}
+
+/** The token is over the manifest as it is; what it says of the time counts only with a root that is believed. */
+async function checkTimestamp(
+  { token, manifestBytes, manifest }: ReadPackage,
+  roots: readonly X509Certificate[],
+): Promise<VerifiedTimestamp | null> {
+  if (token === null) {
+    if (roots.length > 0) throw new SignetError('EXPORT_INVALID', 'the export has no time stamp')
+    return null
+  }
+  // Loaded where it is needed: a stamp is verified without it.
+  const { verifyTimestamp } = await import('#runtime/timestamp/rfc3161.ts')
+  const verified = await verifyTimestamp(token, manifestBytes, roots)
+  if (verified.time.getTime() < Date.parse(manifest.made_at) - CLOCKS_APART_MS)
+    throw new SignetError('EXPORT_INVALID', 'the time stamp is older than the export says that it is')
+  return verified
 }
 
 function readKeys(bytes: Buffer): ExportKeys {
@@ -261,6 +315,11 @@ function format(report: ExportReport): string {
     `  asked for    ${query.join(', ')}`,
     `  made         ${manifest?.made_at} for ${manifest?.requested_by}, export ${manifest?.export_id}`,
     `  log          ${checkpoint?.origin}, ${checkpoint?.size} entries, root ${checkpoint?.root}, key ${report.log_key}`,
+    ...(report.timestamp == null
+      ? []
+      : [
+          `  time stamp   ${report.timestamp.time} by ${report.timestamp.authority}${report.timestamp.trusted ? '' : ' (not checked)'}`,
+        ]),
     ...(report.unchecked ?? []).map((what) => `  not checked  ${what}`),
     ...(report.result === 'verified' ? [] : ['               name the log’s key with --log-key']),
     '  not proved   that no record which the query finds was left out: that is the ledger’s word, signed',

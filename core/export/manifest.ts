@@ -14,6 +14,8 @@ export const PACKAGE_FILES = {
   checkpoint: 'checkpoint',
   proofs: 'proofs.ndjson',
   manifest: 'manifest.json',
+  /** Where an authority is configured: an RFC 3161 token over the bytes of the manifest. */
+  timestamp: 'manifest.tst',
 } as const
 export const EXPORT_FORMATS = ['ndjson', 'json', 'csv'] as const
 export type ExportFormat = (typeof EXPORT_FORMATS)[number]

@@ -23,6 +23,7 @@ import type { JsonValue } from '#core/json/value.ts'
 import { formatVerifier, NOTE_ALGORITHM, noteKeyId } from '#core/tree/note.ts'
 import type { Pool } from '#runtime/postgres/transaction.ts'
 import type { LedgerKeys } from '../keys.ts'
+import type { PersonalReader } from '../seal/reader.ts'
 import type { ExportJob } from '../store/exports.ts'
 import type { StoredCheckpoint } from '../store/tree.ts'
 import { ProofReader } from './proofs.ts'
@@ -31,7 +32,13 @@ import { filterOf, type ExportPackage } from './request.ts'
 import { scanRecords, type ScannedRecord } from './scan.ts'
 import { scrubRecord, type Scrubbed } from './scrub.ts'
 
-export type PackageDeps = { readonly wall: Pool; readonly keys: LedgerKeys; readonly origin: string }
+export type PackageDeps = {
+  readonly wall: Pool
+  readonly keys: LedgerKeys
+  readonly origin: string
+  /** Finds people under their references. */
+  readonly personal: Pick<PersonalReader, 'expand'>
+}
 
 /** What an export may hold. */
 export const MAX_RECORDS = 1_000_000
@@ -73,7 +80,7 @@ export async function buildPackage(
   const tally = new ScrubTally(!raw)
   let records = 0
   recordFile.add(opening(format))
-  for await (const page of scanRecords(deps.wall, scopeOf(job))) {
+  for await (const page of scanRecords(deps.wall, await scopeOf(deps, job))) {
     for (const [index, scanned] of page.entries()) {
       const { text, scrubbed } = exported(scanned, job)
       recordFile.add(`${separator(format, records)}${text}`)
@@ -167,7 +174,7 @@ async function writeFiles(
     if (file === undefined) throw new SignetError('INTERNAL', `the manifest lists no ${name}`)
     return file
   }
-  const small = (name: string, content: string): void => {
+  const small = (name: string, content: string | Buffer): void => {
     tar.entry({ name, size: Buffer.byteLength(content), mode: 0o644, mtime, type: 'file' }, content)
   }
   const large = async (name: string, chunks: AsyncIterable<string>): Promise<void> => {
@@ -192,6 +199,7 @@ async function writeFiles(
   await large(recordsFile(format), recordChunks(deps, job, check))
   await large(PACKAGE_FILES.proofs, proofChunks(deps, job, made.checkpointSize, check))
   small(PACKAGE_FILES.manifest, made.manifest)
+  if (made.timestamp !== undefined) small(PACKAGE_FILES.timestamp, Buffer.from(made.timestamp, 'base64'))
 }
 
 async function drained(entry: NodeJS.EventEmitter, tar: Pack): Promise<void> {
@@ -210,7 +218,7 @@ async function* recordChunks(deps: PackageDeps, job: ExportJob, check: () => Pro
   const { format } = job.request
   let records = 0
   yield opening(format)
-  for await (const page of scanRecords(deps.wall, scopeOf(job))) {
+  for await (const page of scanRecords(deps.wall, await scopeOf(deps, job))) {
     await check()
     for (const [index, scanned] of page.entries()) {
       yield `${separator(format, records)}${exported(scanned, job).text}`
@@ -228,7 +236,7 @@ async function* proofChunks(
   check: () => Promise<void>,
 ): AsyncGenerator<string> {
   const proofs = await ProofReader.open(deps.wall, size)
-  for await (const page of scanRecords(deps.wall, scopeOf(job))) {
+  for await (const page of scanRecords(deps.wall, await scopeOf(deps, job))) {
     await check()
     yield await proofLines(proofs, page, size)
   }
@@ -277,8 +285,9 @@ const opening = (format: ExportFormat): string =>
 const separator = (format: ExportFormat, before: number): string => (format === 'json' && before > 0 ? ',\n' : '')
 const ending = (format: ExportFormat): string => (format === 'json' ? '\n]\n' : '')
 
-function scopeOf(job: ExportJob) {
-  return { tenant: job.tenant, filter: filterOf(job.request.query), headSeq: job.headSeq }
+async function scopeOf({ personal }: PackageDeps, job: ExportJob) {
+  const filter = await personal.expand(job.tenant, filterOf(job.request.query))
+  return { tenant: job.tenant, filter, headSeq: job.headSeq }
 }
 
 function measured(name: string, content: string): ExportManifest['files'][number] {

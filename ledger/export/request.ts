@@ -9,6 +9,8 @@ export type ExportRequest = {
   readonly format: ExportFormat
   readonly raw: boolean
   readonly query: Readonly<Record<string, string>>
+  /** Whom to tell by e-mail when it is finished. */
+  readonly notify?: string
 }
 
 /**
@@ -21,14 +23,19 @@ export type ExportPackage = {
   readonly keys: string
   readonly checkpoint: string
   readonly checkpointSize: number
+  /** RFC 3161 token over the manifest, base64; absent where no authority is configured. */
+  readonly timestamp?: string
 }
 
 const DEFAULT_DAYS = 30
+/** One mailbox of RFC 5321 without quotes, comments or anything that a header could be made of. */
+const MAILBOX = '^[A-Za-z0-9.!#$%&*+/=?^_{|}~-]{1,64}@[A-Za-z0-9-]{1,63}(\\.[A-Za-z0-9-]{1,63})*$'
 const Value = Type.String({ minLength: 1, maxLength: 4_096 })
 const Body = Type.Object(
   {
     format: Type.Optional(Type.Enum(EXPORT_FORMATS)),
     raw: Type.Optional(Type.Boolean()),
+    notify: Type.Optional(Type.String({ maxLength: 254, pattern: MAILBOX })),
     ...Object.fromEntries([...FILTER_COLUMNS, 'from', 'to', 'q'].map((name) => [name, Type.Optional(Value)])),
   },
   { additionalProperties: false },
@@ -48,15 +55,16 @@ export function parseExportRequest(body: unknown, at: Date): ExportRequest {
   const {
     format = 'ndjson',
     raw = false,
+    notify,
     ...filters
-  } = body as { format?: ExportFormat; raw?: boolean } & Record<string, string>
+  } = body as { format?: ExportFormat; raw?: boolean; notify?: string } & Record<string, string>
   const to = filters['to'] ?? at.toISOString()
   filterOf({ ...filters, to })
   const from = filters['from'] ?? new Date(Date.parse(to) - DEFAULT_DAYS * 24 * 60 * 60 * 1_000).toISOString()
   if (from >= to) throw new SignetError('REQUEST_INVALID', '/from is not before /to')
   const query = { ...filters, from, to }
   filterOf(query)
-  return { format, raw, query }
+  return { format, raw, query, ...(notify === undefined ? {} : { notify }) }
 }
 
 /** @throws SignetError REQUEST_INVALID naming the member */

@@ -15,14 +15,22 @@ import {
 import { findLeafIndexes } from '../store/search.ts'
 import { readCheckpoint, withTree, type StoredCheckpoint } from '../store/tree.ts'
 import { sha256Hex } from '#core/crypto/digest.ts'
+import type { ExportMetrics } from './metrics.ts'
 import { exportCompleted } from './notice.ts'
 import { buildPackage, type PackageDeps } from './package.ts'
+import { tellOne, type TellDeps } from './tell.ts'
+import type { Timestamp } from '../timestamp/authority.ts'
 
 export type WorkerDeps = PackageDeps & {
   readonly work: Pool
   readonly sequencer: Sequencer
   readonly log: Logger
   readonly clock: () => Date
+  /** Null where no time-stamp authority is configured. */
+  readonly timestamp: Timestamp | null
+  /** Null where no mail server is configured. */
+  readonly tell: Omit<TellDeps, 'work' | 'clock' | 'log' | 'onTold'> | null
+  readonly metrics: ExportMetrics
 }
 export type ExportWorker = { stop(): Promise<void> }
 
@@ -65,6 +73,7 @@ export function keepExporting(deps: WorkerDeps): ExportWorker {
           await workOn(deps, job, claimant, stopped.signal)
           pauseMs = 0
         }
+        if (await tellNext(deps)) pauseMs = 0
       } catch (error) {
         log.warn({ error }, 'exports have to wait')
         pauseMs = AFTER_FAILURE_MS
@@ -82,8 +91,13 @@ export function keepExporting(deps: WorkerDeps): ExportWorker {
   }
 }
 
+function tellNext({ tell, work, clock, log, metrics }: WorkerDeps): Promise<boolean> {
+  if (tell === null) return Promise.resolve(false)
+  return tellOne({ ...tell, work, clock, log, onTold: (result) => metrics.letters.inc({ result }) })
+}
+
 async function workOn(deps: WorkerDeps, job: ExportJob, claimant: string, signal: AbortSignal): Promise<void> {
-  const { work, log, clock, sequencer } = deps
+  const { work, log, clock, sequencer, metrics } = deps
   const claim = { id: job.id, claimant }
   const keep = async (records: number): Promise<void> => {
     const kept = await keepExport(work, claim, records, new Date(clock().getTime() + CLAIM_MS))
@@ -95,6 +109,8 @@ async function workOn(deps: WorkerDeps, job: ExportJob, claimant: string, signal
     const checkpoint = await checkpointFor(deps, job, keep)
     const made = await buildPackage(deps, job, checkpoint, clock(), keep)
     const { manifest } = made
+    const token = (await deps.timestamp?.(Buffer.from(made.package.manifest))) ?? null
+    await keep(manifest.records)
     // In the chain first: a package that can be fetched is on record. A second attempt records nothing new.
     await sequencer.append(
       exportCompleted(job, {
@@ -102,9 +118,13 @@ async function workOn(deps: WorkerDeps, job: ExportJob, claimant: string, signal
         checkpoint_size: checkpoint.size,
         manifest_sha256: `sha256:${sha256Hex(made.package.manifest)}`,
         scrubbed_values: manifest.scrubbing.values,
+        timestamped: token !== null,
       }),
     )
-    await finishExport(work, claim, { package: made.package, recordsDone: manifest.records }, clock())
+    const finished = token === null ? made.package : { ...made.package, timestamp: token.toString('base64') }
+    await finishExport(work, claim, { package: finished, recordsDone: manifest.records }, clock())
+    metrics.ended.inc({ state: 'done' })
+    metrics.records.inc(manifest.records)
   } catch (error) {
     // Frozen, or stopping: whoever may go on begins again.
     if (error instanceof GivenUp || signal.aborted) return releaseExport(work, claim)
@@ -121,6 +141,7 @@ async function workOn(deps: WorkerDeps, job: ExportJob, claimant: string, signal
     }
     await sequencer.append(exportCompleted(job, { error: verdict.code }))
     await finishExport(work, claim, { error: verdict }, clock())
+    metrics.ended.inc({ state: 'failed' })
   }
 }
 
