@@ -231,8 +231,10 @@ function format(report: Report): string {
     const place = leaf === undefined ? `link ${seq} of tenant ${plain(tenant ?? '')}` : `leaf ${leaf} of the tree`
     lines.push(`  fault   ${place} (${fault}): ${plain(detail)}`)
   }
-  for (const { tenant, seq, hash } of tenants.slice(0, SHOWN_TENANTS))
-    lines.push(`  chain   ${plain(tenant)}: ${seq} links, head ${hash.slice(0, 16)}…`)
+  for (const { tenant, seq, hash, purged } of tenants.slice(0, SHOWN_TENANTS)) {
+    const without = purged === null || purged === 0 ? '' : `, ${purged} of them purged as the chain records`
+    lines.push(`  chain   ${plain(tenant)}: ${seq} links${without}, head ${hash.slice(0, 16)}…`)
+  }
   if (tenants.length > SHOWN_TENANTS) lines.push(`  chain   and ${tenants.length - SHOWN_TENANTS} more tenants`)
   if (tree !== null)
     lines.push(

@@ -1,7 +1,11 @@
 import { readFileSync } from 'node:fs'
 import path from 'node:path'
 import { describe, expect, it } from 'vitest'
+import { createGovernanceMetrics } from '#governance/metrics.ts'
 import { buildApp as buildLedgerApp, type LedgerDeps } from '#ledger/app.ts'
+import { createExportMetrics } from '#ledger/export/metrics.ts'
+import { createRetentionMetrics } from '#ledger/retention/metrics.ts'
+import { createErasureMetrics } from '#ledger/seal/metrics.ts'
 import { createTreeMetrics } from '#ledger/tree/upkeep.ts'
 import { createVerifierMetrics } from '#ledger/verifier/upkeep.ts'
 import { createBundlesMetrics } from '#operator/bundles/metrics.ts'
@@ -50,7 +54,10 @@ describe('docs/reference/metrics.md has what /metrics declares, with type, label
       clock: () => new Date(),
       log: silent(),
     } as unknown as LedgerDeps)
+    createErasureMetrics(registry)
     createTreeMetrics(registry)
+    createExportMetrics(registry)
+    createRetentionMetrics(registry)
     createVerifierMetrics(registry)
     expect(documented('Ledger').sort()).toEqual((await declared(registry)).sort())
   })
@@ -61,6 +68,12 @@ describe('docs/reference/metrics.md has what /metrics declares, with type, label
     createBundlesMetrics(registry)
     buildWebhooksApp({ registry, log: silent() } as unknown as WebhooksDeps)
     expect(documented('Operator').sort()).toEqual((await declared(registry)).sort())
+  })
+
+  it('of governance', async () => {
+    const registry = createMetricsRegistry({ processMetrics: false })
+    createGovernanceMetrics(registry)
+    expect(documented('Governance').sort()).toEqual((await declared(registry)).sort())
   })
 })
 

@@ -138,6 +138,6 @@ test('metrics and probes are there without a token, and show no tenant', async (
   expect((await fetch(`${url}/livez`)).status).toBe(200)
   expect(await (await fetch(`${url}/readyz`)).json()).toEqual({
     status: 'ready',
-    checks: { wall: 'ok', work: 'ok', keys: 'ok' },
+    checks: { wall: 'ok', work: 'ok', keys: 'ok', sealing: 'ok' },
   })
 })

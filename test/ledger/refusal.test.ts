@@ -124,11 +124,11 @@ describe('items that are refused', () => {
   test('U+0000 in a name is kept in the bytes and can be searched for', async () => {
     const proxy = client('proxy')
     const ack = await proxy.append([
-      lineOf({ session: randomUUID(), spool_seq: 1, event: buildEvent({ actor: 'a\0b' }) }),
+      lineOf({ session: randomUUID(), spool_seq: 1, event: buildEvent({ actor: 'service:a\0b' }) }),
     ])
     expect(ack.refused).toEqual([])
-    const items = await proxy.all(`&actor=${encodeURIComponent('a\0b')}`)
-    expect(items.map((item) => item.event.actor)).toEqual(['a\0b'])
+    const items = await proxy.all(`&actor=${encodeURIComponent('service:a\0b')}`)
+    expect(items.map((item) => item.event.actor)).toEqual(['service:a\0b'])
     expect(await proxy.verify()).toMatchObject({ ok: true })
   })
 

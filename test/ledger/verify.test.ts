@@ -59,7 +59,7 @@ const acme = "tenant = 'acme'"
 const tamperings: { name: string; sql: string; wantSeq: number; wantFault: string; inTrace?: boolean }[] = [
   {
     name: 'bytes',
-    sql: `UPDATE signet.records SET bytes = convert_to(replace(convert_from(bytes, 'UTF8'), 'user:alice', 'user:mallo'), 'UTF8') WHERE ${acme} AND seq = 3`,
+    sql: `UPDATE signet.records SET bytes = convert_to(replace(convert_from(bytes, 'UTF8'), 'subject:', 'subjekt:'), 'UTF8') WHERE ${acme} AND seq = 3`,
     wantSeq: 3,
     wantFault: 'edit',
     inTrace: true,
