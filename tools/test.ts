@@ -1,6 +1,7 @@
 // `npm test`: every check, with progress as it goes and a table at the end whose counts come from the real runs.
 // `npm test -- types unit` runs only those.
 import path from 'node:path'
+import { ensureKafka } from '#tools/kafka/build.ts'
 import { ensureOpa } from '#tools/opa/build.ts'
 import { dependentsOf } from './checks/dependents.ts'
 import { startKubernetesBuilds, type Outcome } from './checks/kubernetes.ts'
@@ -57,6 +58,12 @@ async function runChecks(wanted: ReadonlySet<Check>): Promise<CheckResult[]> {
         (error: unknown) => (error instanceof Error ? error.message : String(error)),
       )
     : Promise.resolve(null)
+  const kafka = wanted.has('integration')
+    ? ensureKafka({ onProgress: (line) => process.stdout.write(`   [kafka] ${line}\n`) }).then(
+        () => null,
+        (error: unknown) => (error instanceof Error ? error.message : String(error)),
+      )
+    : Promise.resolve(null)
   const kubernetes =
     wanted.has('operator') || wanted.has('kubernetes')
       ? startKubernetesBuilds({ after: opa, onProgress: (line) => process.stdout.write(`   [kubernetes] ${line}\n`) })
@@ -75,6 +82,7 @@ async function runChecks(wanted: ReadonlySet<Check>): Promise<CheckResult[]> {
   await check('docs', () => runVitest('docs', ['--project', 'docs']))
 
   await built('opa', opa)
+  await built('kafka', kafka)
   if (withOpa.length > 0) await check('policies', () => runVitest('policies', ['--project', 'unit', ...withOpa]))
   await check('integration', () => runVitest('integration', ['--project', 'integration']))
   if (kubernetes === null) return results

@@ -94,14 +94,12 @@ export async function startBroker(): Promise<TestBroker> {
 async function launchBroker(args: readonly string[]): Promise<ChildProcess> {
   const child = spawn('java', args, { stdio: ['ignore', 'pipe', 'pipe'] })
   let output = ''
-  let ready = false
   const keep = (chunk: Buffer): void => {
     output = (output + chunk.toString()).slice(-16_384)
-    ready ||= output.includes('Kafka Server started')
   }
   child.stdout.on('data', keep)
   child.stderr.on('data', keep)
-  for (const deadline = Date.now() + START_DEADLINE_MS; !ready;) {
+  for (const deadline = Date.now() + START_DEADLINE_MS; !output.includes('Kafka Server started');) {
     if (child.exitCode !== null) throw new Error(`the broker ended with ${child.exitCode}: ${output}`)
     if (Date.now() > deadline) {
       child.kill('SIGKILL')

@@ -1,0 +1,43 @@
+import { SignetError } from '#core/error/signet-error.ts'
+import type { LedgerConfig } from '../config.ts'
+import { kafkaConnection } from './connection.ts'
+import { keepTakingIn, type IntakeDeps } from './intake.ts'
+import { keepFeeding, type OutboundDeps } from './outbound.ts'
+
+export type KafkaDeps = Omit<OutboundDeps, 'connection' | 'topic' | 'maxMessageBytes'> &
+  Omit<IntakeDeps, 'connection' | 'topics' | 'group'>
+
+/** Kafka in and out, as far as they are configured. @throws SignetError CONFIG_INVALID */
+export async function startKafka(config: LedgerConfig, deps: KafkaDeps): Promise<{ stop(): Promise<void> }> {
+  const connection = await kafkaConnection(config, 'signet-ledger')
+  if (connection === null) return { stop: async () => undefined }
+  const topics = parseIngestTopics(config.SIGNET_KAFKA_INGEST_TOPICS ?? '')
+  const topic = config.SIGNET_KAFKA_TOPIC
+  if (topic !== undefined && topics.has(topic))
+    throw new SignetError('CONFIG_INVALID', `SIGNET_KAFKA_TOPIC and SIGNET_KAFKA_INGEST_TOPICS both name ${topic}`)
+  const maxMessageBytes = config.SIGNET_KAFKA_MAX_MESSAGE_BYTES
+  const running = [
+    ...(topic === undefined ? [] : [keepFeeding({ ...deps, connection, topic, maxMessageBytes })]),
+    ...(topics.size === 0
+      ? []
+      : [keepTakingIn({ ...deps, connection, topics, group: config.SIGNET_KAFKA_INGEST_GROUP })]),
+  ]
+  return {
+    async stop() {
+      await Promise.all(running.map((one) => one.stop()))
+    },
+  }
+}
+
+/** `TOPIC=TENANT,TOPIC=TENANT`. @throws SignetError CONFIG_INVALID for a topic that is named twice */
+export function parseIngestTopics(text: string): ReadonlyMap<string, string> {
+  const topics = new Map<string, string>()
+  for (const pair of text.split(',')) {
+    const [topic, tenant] = pair.split('=')
+    if (topic === undefined || tenant === undefined) continue
+    if (topics.has(topic))
+      throw new SignetError('CONFIG_INVALID', `SIGNET_KAFKA_INGEST_TOPICS names the topic ${topic} twice`)
+    topics.set(topic, tenant)
+  }
+  return topics
+}
