@@ -188,10 +188,11 @@ function ready(
       child.stdin?.destroy()
       reject(startFailed(`no answer within ${START_TIMEOUT_MS} ms: ${tail.trim()}`))
     }, START_TIMEOUT_MS)
-    void elsewhere?.then(() => {
+    const isReady = (): void => {
       clearTimeout(deadline)
       resolve()
-    })
+    }
+    void elsewhere?.then(isReady)
     child.stderr?.on('data', (chunk: Buffer) => {
       const text = chunk.toString()
       tail = (tail + text).slice(-LOG_TAIL_CHARS)
@@ -201,8 +202,7 @@ function ready(
         onLog?.(line)
         // A standby says "read-only connections".
         if (/ready to accept (read-only )?connections/.test(line)) {
-          clearTimeout(deadline)
-          resolve()
+          isReady()
         }
       }
     })

@@ -124,6 +124,37 @@ const CASES: readonly Case[] = [
     quiet: { 'signet_ledger_verification_failures_total{fault="edit",pod="a"}': '3x40' },
   },
   {
+    alert: 'SignetTreeBehind',
+    firing: { 'signet_ledger_tree_failures_total{pod="a"}': '0+1x40' },
+    at: 20,
+    notYetAt: 8,
+    wantLabels: {},
+    quiet: { 'signet_ledger_tree_failures_total{pod="a"}': '5x40' },
+  },
+  {
+    alert: 'SignetVerifierBehind',
+    firing: {
+      'signet_ledger_verification_errors_total{code="DATABASE_UNAVAILABLE",pod="a"}': '0+1x90',
+      'signet_ledger_verified_links_total{pod="a"}': '7x90',
+    },
+    at: 60,
+    notYetAt: 20,
+    wantLabels: {},
+    // An error now and then, and it goes on.
+    quiet: {
+      'signet_ledger_verification_errors_total{code="DATABASE_UNAVAILABLE",pod="a"}': '0+1x90',
+      'signet_ledger_verified_links_total{pod="a"}': '0+100x90',
+    },
+  },
+  {
+    alert: 'SignetWallAttempt',
+    firing: { 'signet_ledger_wall_attempts_total{kind="permission-denied",pod="a"}': '0 0 1x20' },
+    at: 5,
+    notYetAt: 1,
+    wantLabels: { kind: 'permission-denied' },
+    quiet: { 'signet_ledger_wall_attempts_total{kind="definition-migrated",pod="a"}': '0 0 1x20' },
+  },
+  {
     alert: 'SignetLedgerDown',
     firing: { 'up{job="signet-ledger",pod="a"}': '1 0x20', 'up{job="signet-ledger",pod="b"}': '1 0x20' },
     at: 8,
