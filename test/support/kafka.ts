@@ -94,18 +94,24 @@ export async function startBroker(): Promise<TestBroker> {
 async function launchBroker(args: readonly string[]): Promise<ChildProcess> {
   const child = spawn('java', args, { stdio: ['ignore', 'pipe', 'pipe'] })
   let output = ''
-  const keep = (chunk: Buffer): void => {
-    output = (output + chunk.toString()).slice(-16_384)
-  }
-  child.stdout.on('data', keep)
-  child.stderr.on('data', keep)
-  for (const deadline = Date.now() + START_DEADLINE_MS; !output.includes('Kafka Server started');) {
-    if (child.exitCode !== null) throw new Error(`the broker ended with ${child.exitCode}: ${output}`)
-    if (Date.now() > deadline) {
-      child.kill('SIGKILL')
-      throw new Error(`the broker did not start: ${output}`)
+  // Told as it passes: a broker that comes back says so much afterwards that the line is soon gone from the tail.
+  const started = new Promise<void>((resolve) => {
+    const keep = (chunk: Buffer): void => {
+      output = (output + chunk.toString()).slice(-16_384)
+      if (output.includes('Kafka Server started')) resolve()
     }
-    await sleep(50)
+    child.stdout.on('data', keep)
+    child.stderr.on('data', keep)
+  })
+  const failed = new AbortController()
+  const ended = once(child, 'exit', { signal: failed.signal }).then(([code]) => `it ended with ${String(code)}`)
+  const late = sleep(START_DEADLINE_MS, `it took longer than ${START_DEADLINE_MS} ms`, { signal: failed.signal })
+  const problem = await Promise.race([started, ended, late])
+  failed.abort()
+  await Promise.allSettled([ended, late])
+  if (typeof problem === 'string') {
+    child.kill('SIGKILL')
+    throw new Error(`the broker did not start: ${problem}: ${output}`)
   }
   return child
 }
