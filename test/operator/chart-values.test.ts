@@ -53,6 +53,11 @@ describe('values.schema.json', () => {
       want: /scopes/,
     },
     {
+      name: 'a variable that the chart sets itself',
+      values: { ledger: { env: [{ name: 'SIGNET_LEDGER_KEYRING', value: '/x' }] } },
+      want: /\/ledger\/env\/0\/name/,
+    },
+    {
       name: 'a second fence around nothing',
       values: { networkPolicies: { applications: [{ podLabels: {} }] } },
       want: /namespace/,
@@ -110,6 +115,7 @@ describe('no value is dead', () => {
     'injection.mode': 'off',
     'injection.env': { SIGNET_LOG_LEVEL: 'trace' },
     'ledger.deniedProducers': [],
+    'ledger.env': [{ name: 'SIGNET_LEDGER_TSA_URL', value: 'https://tsa.example' }],
     'ledger.serviceAccounts': {},
     'monitoring.monitors.interval': '5m',
     'monitoring.rules.runbookBaseUrl': 'https://other.example/runbooks',

@@ -34,6 +34,8 @@ valueFrom:
   value: /etc/signet/identity/namespaces.json
 - name: SIGNET_LEDGER_RETENTION_POLICIES
   value: /etc/signet/retention/policies.json
+- name: SIGNET_LEDGER_PLATFORM_TENANT
+  value: {{ .Values.platformTenant | quote }}
 - name: SIGNET_TRUST_DOMAIN
   value: {{ .Values.ledger.trustDomain | quote }}
 {{- end }}
