@@ -6,6 +6,7 @@ import type { Pool } from '#runtime/postgres/transaction.ts'
 import type { Logger } from '#runtime/telemetry/log.ts'
 import type { MetricsRegistry } from '#runtime/telemetry/metrics.ts'
 import { createAuthenticate } from './access/authenticate.ts'
+import { DenialBudget } from './access/denial-budget.ts'
 import { ActionRunner, type RecordEvent } from './actions/runner.ts'
 import type { Catalog } from './frameworks/catalog.ts'
 import { createLook, type LookDeps } from './frameworks/look.ts'
@@ -49,7 +50,14 @@ export async function buildApp(deps: GovernanceDeps): Promise<FastifyInstance> {
     log,
     onEnded: (state) => metrics.actions.inc({ state }),
   })
-  const calls = { authenticate: createAuthenticate(pool, clock), pool, runner, newId, clock }
+  const calls = {
+    authenticate: createAuthenticate(pool, clock),
+    denials: new DenialBudget(nowMs),
+    pool,
+    runner,
+    newId,
+    clock,
+  }
 
   const logger: FastifyBaseLogger = log
   const app: FastifyInstance = fastify({

@@ -59,7 +59,8 @@ export async function requireAtLeast(
   other: Pick<Principal, 'kind' | 'id'>,
 ): Promise<void> {
   const { principal, permissions } = rights
-  if (isSame(principal, other)) return
+  // A token that carries less than its owner has is not its owner: with a password it would become so.
+  if (isSame(principal, other) && principal.scopes === null) return
   const theirs = await grantedTo(client, principal.tenant, other, ' FOR SHARE')
   requireHeld(principal, permissions, theirs)
 }
@@ -92,19 +93,25 @@ async function grantedTo(
 }
 
 /**
- * How far a principal's permissions reach for an action on a resource.
+ * What a call takes. `ownCounts`: it can tell what is one's own, and keeps to that; everywhere else a permission on one's own is none, since
+ * it would be one on everything.
+ */
+export type Needed = { readonly action: Action; readonly resource: Resource; readonly ownCounts?: boolean }
+
+/**
+ * How far a principal's permissions reach for what is needed.
  * @throws SignetError FORBIDDEN naming the permission that is missing
  */
 export function requireExtent(
   principal: Principal,
   permissions: readonly Permission[],
-  action: Action,
-  resource: Resource,
+  { action, resource, ownCounts = false }: Needed,
 ): Extent {
+  const suffices = (extent: Extent | null): extent is Extent => extent === 'all' || (ownCounts && extent === 'own')
   const extent = extentOf(permissions, principal.scopes, action, resource)
-  if (extent !== null) return extent
+  if (suffices(extent)) return extent
   const missing = formatPermission({ action, resource, extent: 'all' })
-  const byToken = extentOf(permissions, null, action, resource) !== null
+  const byToken = suffices(extentOf(permissions, null, action, resource))
   throw new SignetError(
     'FORBIDDEN',
     byToken

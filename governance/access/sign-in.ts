@@ -1,6 +1,6 @@
 import type { Counter } from 'prom-client'
 import { SignetError } from '#core/error/signet-error.ts'
-import { withTenant, type Pool } from '#runtime/postgres/transaction.ts'
+import { withTenant, type Client, type Pool } from '#runtime/postgres/transaction.ts'
 import type { ActionRunner } from '../actions/runner.ts'
 import { insertToken } from '../store/access.ts'
 import { clearFailures, countFailure, findForSignIn, isTenant, type SignInRow } from '../store/sign-in.ts'
@@ -49,28 +49,30 @@ export async function signIn(deps: SignInDeps, attempt: Attempt): Promise<{ toke
     traceId,
     requestId,
   }
-  if (user === null || !matches || isLocked) {
-    const reason = user === null ? 'unknown' : isLocked ? 'locked' : 'password'
+  const refuse = async (reason: 'unknown' | 'locked' | 'password' | 'changed'): Promise<never> => {
     failures.inc({ reason })
     const error = new SignetError(
       'UNAUTHENTICATED',
       'tenant, e-mail address and password do not go together, or the account is locked',
     )
     const ending = { state: 'denied', reason: { code: error.code, detail: reason }, startedMs } as const
-    const counts = reason === 'password' && user !== null
     const limit = { maxFailed: MAX_FAILED, lockedUntil: new Date(at.getTime() + LOCKED_MS) }
     // A tenant that there is not has no chain.
     if (known)
       await runner.settle(subject, ending, async (client) => {
-        if (counts) await countFailure(client, tenant, user.id, limit)
+        if (reason === 'password' && user !== null) await countFailure(client, tenant, user.id, limit)
       })
     throw error
   }
+  if (user === null) return refuse('unknown')
+  if (isLocked) return refuse('locked')
+  if (!matches) return refuse('password')
   const { token, sha256 } = newToken()
   const expiresAt = new Date(at.getTime() + SESSION_MS)
   const id = deps.newId()
   const after = { session: id, expires_at: expiresAt.toISOString() }
-  await runner.settle(subject, { state: 'committed', after, resourceId: id, startedMs }, async (client) => {
+  const open = async (client: Client): Promise<void> => {
+    await requireUnchanged(client, tenant, user, at)
     await clearFailures(client, tenant, user.id)
     const principal = { kind: 'user', id: user.id } as const
     await insertToken(client, tenant, {
@@ -82,8 +84,33 @@ export async function signIn(deps: SignInDeps, attempt: Attempt): Promise<{ toke
       scopes: null,
       expiresAt,
     })
-  })
+  }
+  try {
+    await runner.settle(subject, { state: 'committed', after, resourceId: id, startedMs }, open)
+  } catch (error) {
+    if (error instanceof ChangedMeanwhile) return refuse(error.reason)
+    throw error
+  }
   return { token, expiresAt }
+}
+
+class ChangedMeanwhile extends Error {
+  readonly reason: 'locked' | 'changed'
+  constructor(reason: 'locked' | 'changed') {
+    super(reason)
+    this.reason = reason
+  }
+}
+
+/**
+ * Checking a password takes a while, and waits for others. What was decided meanwhile holds: no session for who was disabled or has another
+ * password now, and none for the one of many guesses at once that was right, once the others have locked the account.
+ * @throws ChangedMeanwhile
+ */
+async function requireUnchanged(client: Client, tenant: string, user: SignInRow, at: Date): Promise<void> {
+  const now = await findForSignIn(client, tenant, user.email, true)
+  if (now === null || now.id !== user.id || now.password !== user.password) throw new ChangedMeanwhile('changed')
+  if (now.locked_until !== null && now.locked_until > at) throw new ChangedMeanwhile('locked')
 }
 
 async function look(pool: Pool, tenant: string, email: string): Promise<{ known: boolean; user: SignInRow | null }> {

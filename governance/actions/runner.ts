@@ -15,6 +15,7 @@ export type Request = {
   readonly action: Action
   readonly resource: Resource
   readonly resourceId: string | null
+  readonly ownCounts: boolean
   /** What is asked for, as the log shall hold it: no secrets. */
   readonly wanted: AuditEvent['after']
   readonly traceId: string
@@ -89,7 +90,7 @@ export class ActionRunner {
         withTenant(pool, tenant, async (client) => {
           const { principal } = request
           const permissions = await permissionsOf(client, principal, true)
-          const extent = requireExtent(principal, permissions, request.action, request.resource)
+          const extent = requireExtent(principal, permissions, request)
           const changed = await change(client, { principal, tenant, permissions, extent })
           const { before, after, resourceId } = changed
           const ending = { state: 'committed', before, after, latencyMs: nowMs() - startedMs } as const
@@ -131,7 +132,7 @@ export class ActionRunner {
 
   /** Whoever has no permission now leaves no intent, only the denial. */
   async #checkFirst(request: Request, subject: ActionSubject): Promise<void> {
-    const { principal, action, resource } = request
+    const { principal } = request
     const permissions = await withTenant(
       this.#deps.pool,
       subject.tenant,
@@ -139,7 +140,7 @@ export class ActionRunner {
       { readOnly: true },
     )
     try {
-      requireExtent(principal, permissions, action, resource)
+      requireExtent(principal, permissions, request)
     } catch (error) {
       await this.#settle(subject, { state: 'denied', reason: reasonOf(error), latencyMs: 0 })
       throw error

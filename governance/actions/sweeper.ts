@@ -1,7 +1,8 @@
 import { SignetError } from '#core/error/signet-error.ts'
 import type { AuditEvent } from '#core/audit/event.ts'
 import { query, withTenant, type Pool } from '#runtime/postgres/transaction.ts'
-import { endAction, markRecorded, openActions, type StoredAction } from '../store/actions.ts'
+import { endAction, markRecorded, markRefused, openActions, type StoredAction } from '../store/actions.ts'
+import { deleteOld } from '../store/upkeep.ts'
 import { outcomeEvent, type ActionSubject } from './event.ts'
 import type { RecordEvent } from './runner.ts'
 
@@ -15,6 +16,10 @@ export type SweeperDeps = {
 export type Swept = { readonly reverted: number; readonly recorded: number; readonly waiting: number }
 
 const BATCH = 100
+/** Whoever asks what became of an action, or for a token that ran out, does so within three months; the ledger keeps it anyway. */
+const KEPT_MS = 90 * 24 * 60 * 60 * 1000
+const TIDY_BATCH = 1_000
+const TIDY_BATCHES = 100
 
 /**
  * Completes what was left behind, in every tenant: an intent whose change never came is reverted (from then on its change cannot come), and
@@ -36,6 +41,7 @@ export async function sweep(deps: SweeperDeps): Promise<Swept> {
       } catch (error) {
         // What the ledger will never take must not hold up the rest; it stays, and shows in the metric.
         if (!(error instanceof SignetError) || error.code !== 'LEDGER_REFUSED') throw error
+        await markRefused(deps.pool, tenant, action.id)
         counts.waiting += 1
       }
     }
@@ -59,6 +65,20 @@ async function revert(
   if (!ended) return null
   counts.reverted += 1
   return { ...action, state: 'reverted', outcome }
+}
+
+/** Deletes what the ledger has, and what ran out, for longer than `KEPT_MS`, in every tenant. @returns how many rows went */
+export async function tidy({ pool, nowMs }: Pick<SweeperDeps, 'pool' | 'nowMs'>): Promise<number> {
+  const before = new Date(nowMs() - KEPT_MS)
+  const tenants = await query<{ tenant: string }>(pool, 'SELECT tenant FROM signet.tenant_names() AS t(tenant)')
+  let deleted = 0
+  for (const { tenant } of tenants)
+    for (let batch = 0; batch < TIDY_BATCHES; batch++) {
+      const count = await deleteOld(pool, tenant, before, TIDY_BATCH)
+      deleted += count
+      if (count < TIDY_BATCH) break
+    }
+  return deleted
 }
 
 /** The intent first: whoever reads an outcome shall find it. */

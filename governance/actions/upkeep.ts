@@ -1,10 +1,11 @@
 import type { Logger } from '#runtime/telemetry/log.ts'
 import type { GovernanceMetrics } from '../metrics.ts'
-import { sweep, type SweeperDeps } from './sweeper.ts'
+import { sweep, tidy, type SweeperDeps } from './sweeper.ts'
 
 const EVERY_MS = 5_000
+const TIDY_EVERY_MS = 60 * 60 * 1000
 
-/** Sweeps every few seconds until stopped; `stop` waits for the one that runs. */
+/** Sweeps every few seconds, and tidies every hour, until stopped; `stop` waits for the one that runs. */
 export function keepSweeping(
   deps: SweeperDeps,
   { log, metrics }: { readonly log: Logger; readonly metrics: GovernanceMetrics },
@@ -12,6 +13,17 @@ export function keepSweeping(
   let timer: NodeJS.Timeout | undefined
   let stopped = false
   let running = Promise.resolve()
+  let tidiedMs = -Infinity
+  const tidyIfDue = async (): Promise<void> => {
+    if (deps.nowMs() - tidiedMs < TIDY_EVERY_MS) return
+    tidiedMs = deps.nowMs()
+    try {
+      const deleted = await tidy(deps)
+      if (deleted > 0) log.info({ deleted }, 'old rows are deleted')
+    } catch (error) {
+      log.warn({ error }, 'old rows have to wait to be deleted')
+    }
+  }
   const once = async (): Promise<void> => {
     try {
       const { reverted, recorded, waiting } = await sweep(deps)
@@ -23,6 +35,7 @@ export function keepSweeping(
     } catch (error) {
       log.warn({ error }, 'actions that were left behind have to wait')
     }
+    if (!stopped) await tidyIfDue()
     if (!stopped) timer = setTimeout(run, EVERY_MS).unref()
   }
   const run = (): void => {

@@ -7,12 +7,14 @@ import { withTenant, type Client, type Pool } from '#runtime/postgres/transactio
 import { parseTraceParent } from '#runtime/telemetry/traceparent.ts'
 import type { ActionRunner, Change, Rights } from '../actions/runner.ts'
 import type { Authenticate } from '../access/authenticate.ts'
+import type { DenialBudget } from '../access/denial-budget.ts'
 import type { Action, Resource } from '../access/permission.ts'
-import { permissionsOf, requireExtent, type Principal } from '../access/principal.ts'
+import { permissionsOf, requireExtent, type Needed, type Principal } from '../access/principal.ts'
 import { Problem } from './schemas.ts'
 
 export type CallDeps = {
   readonly authenticate: Authenticate
+  readonly denials: DenialBudget
   readonly pool: Pool
   readonly runner: ActionRunner
   readonly newId: () => string
@@ -47,7 +49,7 @@ const principals = new WeakMap<FastifyRequest, Principal>()
 /** One call of the API: what the OpenAPI document says of it, what it takes, and what it does are in one place. */
 export function defineCall<const D extends Description>(
   app: FastifyInstance,
-  { authenticate }: Pick<CallDeps, 'authenticate'>,
+  { authenticate, denials }: Pick<CallDeps, 'authenticate' | 'denials'>,
   call: D,
   handler: (input: Input<D>, request: FastifyRequest, reply: FastifyReply) => Promise<Answer<D>>,
 ): void {
@@ -71,11 +73,19 @@ export function defineCall<const D extends Description>(
       },
     },
     onRequest: async (request) => {
-      if (permission !== 'public') principals.set(request, await authenticate(request.headers.authorization))
+      if (permission === 'public') return
+      const principal = await authenticate(request.headers.authorization)
+      denials.require(principal)
+      principals.set(request, principal)
     },
     handler: async (request, reply) => {
       const input = { params: request.params, query: request.query, body: request.body } as Input<D>
-      const result = await handler(input, request, reply)
+      const result = await handler(input, request, reply).catch((error: unknown) => {
+        const principal = principals.get(request)
+        if (principal !== undefined && error instanceof SignetError && error.code === 'FORBIDDEN')
+          denials.count(principal)
+        throw error
+      })
       reply.status(status).header('cache-control', 'no-store')
       return answer === null ? reply.send() : reply.type('application/json').send(JSON.stringify(result))
     },
@@ -89,7 +99,7 @@ export function principalOf(request: FastifyRequest): Principal {
   return principal
 }
 
-export type Target = { readonly action: Action; readonly resource: Resource; readonly id?: string }
+export type Target = Needed & { readonly id?: string }
 
 /** Reads with the rights of the one who asks, in one transaction. A denial is in the log before it is answered. */
 export async function read<T>(
@@ -105,7 +115,7 @@ export async function read<T>(
       principal.tenant,
       async (client) => {
         const permissions = await permissionsOf(client, principal, false)
-        const extent = requireExtent(principal, permissions, target.action, target.resource)
+        const extent = requireExtent(principal, permissions, target)
         return look(client, { principal, tenant: principal.tenant, permissions, extent })
       },
       { readOnly: true },
@@ -134,9 +144,9 @@ export function traceOf(request: FastifyRequest): string {
 }
 
 function asAction(request: FastifyRequest, principal: Principal, target: Target, wanted: AuditEvent['after']) {
-  const { action, resource, id } = target
+  const { action, resource, id, ownCounts = false } = target
   const traceId = traceOf(request)
-  return { principal, action, resource, resourceId: id ?? null, wanted, traceId, requestId: request.id }
+  return { principal, action, resource, ownCounts, resourceId: id ?? null, wanted, traceId, requestId: request.id }
 }
 
 /** @throws SignetError NOT_FOUND: it is not there, or it is another tenant's, which is not told apart */

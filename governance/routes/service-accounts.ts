@@ -2,6 +2,7 @@ import type { FastifyInstance } from 'fastify'
 import Type from 'typebox'
 import { SignetError } from '#core/error/signet-error.ts'
 import { requireAdministrator } from '../access/administrators.ts'
+import { requireAtLeast } from '../access/principal.ts'
 import { defineCall, found, read, requireVersion, write, type CallDeps } from '../http/calls.ts'
 import { ById, Id, PageOf, PageQuery, Text, Time, Version } from '../http/schemas.ts'
 import {
@@ -129,9 +130,11 @@ export function serviceAccountRoutes(app: FastifyInstance, deps: CallDeps): void
       answer: ServiceAccount,
     },
     ({ params: { id }, body: { version, ...change } }, request) =>
-      write(deps, request, { action: 'write', resource, id }, change, async (client, { tenant }) => {
+      write(deps, request, { action: 'write', resource, id }, change, async (client, rights) => {
+        const { tenant } = rights
         const before = found(await findServiceAccount(client, tenant, id, true), 'service account')
         requireVersion(before, version)
+        if (change.state !== undefined) await requireAtLeast(client, rights, { kind: 'service_account', id })
         const after = await updateServiceAccount(client, tenant, id, { ...before, ...change })
         if (after.state === 'disabled')
           await revokeTokensOf(client, tenant, { kind: 'service_account', id }, { kind: 'all' })

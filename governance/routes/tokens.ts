@@ -56,12 +56,16 @@ export function tokenRoutes(app: FastifyInstance, deps: CallDeps): void {
     },
     ({ query: { cursor, limit = DEFAULT_LIMIT } }, request) => {
       const where = { cursor: parseCursor(cursor), limit }
-      return read(deps, request, { action: 'read', resource }, async (client, { tenant, extent, principal }) =>
-        pageOf(
-          await listTokens(client, tenant, { ...where, owner: extent === 'own' ? principal : null }),
-          limit,
-          present,
-        ),
+      return read(
+        deps,
+        request,
+        { action: 'read', resource, ownCounts: true },
+        async (client, { tenant, extent, principal }) =>
+          pageOf(
+            await listTokens(client, tenant, { ...where, owner: extent === 'own' ? principal : null }),
+            limit,
+            present,
+          ),
       )
     },
   )
@@ -84,7 +88,7 @@ export function tokenRoutes(app: FastifyInstance, deps: CallDeps): void {
       const id = deps.newId()
       const expiresAt = new Date(deps.clock().getTime() + days * DAY_MS)
       const { token, sha256 } = newToken()
-      return write(deps, request, { action: 'write', resource, id }, body, async (client, rights) => {
+      return write(deps, request, { action: 'write', resource, id, ownCounts: true }, body, async (client, rights) => {
         const { tenant, extent, principal } = rights
         const own = { kind: principal.kind, id: principal.id }
         const owner: { kind: Kind; id: string } =
@@ -96,7 +100,7 @@ export function tokenRoutes(app: FastifyInstance, deps: CallDeps): void {
           (await findServiceAccount(client, tenant, owner.id, true))?.state !== 'active'
         )
           throw new SignetError('REQUEST_INVALID', 'the body at /service_account_id names no active service account')
-        await requireAtLeast(client, rights, owner)
+        if (!isSame(owner, principal)) await requireAtLeast(client, rights, owner)
         // What a token does not carry, its holder cannot pass on in another one.
         const carried = scopesWithin(principal.scopes, scopes)
         const row = await insertToken(client, tenant, {
@@ -126,13 +130,19 @@ export function tokenRoutes(app: FastifyInstance, deps: CallDeps): void {
       answer: null,
     },
     ({ params: { id } }, request) =>
-      write(deps, request, { action: 'delete', resource, id }, null, async (client, { tenant, extent, principal }) => {
-        const row = found(await findToken(client, tenant, id, true), 'token')
-        const isOwn = isSame({ kind: row.principal_kind, id: row.principal_id }, principal)
-        if (extent === 'own' && !isOwn) throw new SignetError('NOT_FOUND', 'there is no such token')
-        await revokeToken(client, tenant, id)
-        return { result: undefined, before: logged(row), after: null }
-      }),
+      write(
+        deps,
+        request,
+        { action: 'delete', resource, id, ownCounts: true },
+        null,
+        async (client, { tenant, extent, principal }) => {
+          const row = found(await findToken(client, tenant, id, true), 'token')
+          const isOwn = isSame({ kind: row.principal_kind, id: row.principal_id }, principal)
+          if (extent === 'own' && !isOwn) throw new SignetError('NOT_FOUND', 'there is no such token')
+          await revokeToken(client, tenant, id)
+          return { result: undefined, before: logged(row), after: null }
+        },
+      ),
   )
 }
 

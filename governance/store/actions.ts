@@ -62,7 +62,14 @@ export async function findAction(client: Client, tenant: string, id: string): Pr
   return rows[0] ?? null
 }
 
-/** Actions of a tenant that were begun before `before` and are not recorded, oldest first. */
+/** The ledger will not take what is to be said of it: all others come first from now on. */
+export async function markRefused(pool: Pool, tenant: string, id: string): Promise<void> {
+  await withTenant(pool, tenant, (client) =>
+    client.query('UPDATE signet.actions SET refused_at = now() WHERE tenant = $1 AND id = $2', [tenant, id]),
+  )
+}
+
+/** Actions of a tenant that were begun before `before` and are not recorded: oldest first, but those that were refused come last. */
 export async function openActions(pool: Pool, tenant: string, before: Date, limit: number): Promise<StoredAction[]> {
   return withTenant(
     pool,
@@ -70,7 +77,7 @@ export async function openActions(pool: Pool, tenant: string, before: Date, limi
     async (client) =>
       (
         await client.query<StoredAction>(
-          'SELECT * FROM signet.actions WHERE tenant = $1 AND recorded_at IS NULL AND started_at < $2 ORDER BY started_at LIMIT $3',
+          'SELECT * FROM signet.actions WHERE tenant = $1 AND recorded_at IS NULL AND started_at < $2 ORDER BY refused_at NULLS FIRST, started_at LIMIT $3',
           [tenant, before, limit],
         )
       ).rows,

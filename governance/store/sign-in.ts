@@ -8,11 +8,16 @@ export type SignInRow = {
   failed_logins: number
 }
 
-/** An active user by address, as it is until the transaction ends. */
-export async function findForSignIn(client: Client, tenant: string, email: string): Promise<SignInRow | null> {
+/** An active user by address. `lock`: as it is until the transaction ends. */
+export async function findForSignIn(
+  client: Client,
+  tenant: string,
+  email: string,
+  lock = false,
+): Promise<SignInRow | null> {
   const { rows } = await client.query<SignInRow>(
     `SELECT id, email, password, locked_until, failed_logins FROM signet.users
-     WHERE tenant = $1 AND lower(email) = lower($2) AND state = 'active'`,
+     WHERE tenant = $1 AND lower(email) = lower($2) AND state = 'active'${lock ? ' FOR UPDATE' : ''}`,
     [tenant, email],
   )
   return rows[0] ?? null
