@@ -1,6 +1,8 @@
 import { generateKeyPairSync } from 'node:crypto'
 import { describe, expect, it } from 'vitest'
 import { indexKeyring, isValidAt, parseKeyring } from './keyring.ts'
+import { unknownUses } from './omission.ts'
+import { KEY_USES, Keyring } from './schema.ts'
 
 const SECRET = Buffer.alloc(32, 7).toString('base64url')
 const TIMES = { not_before: '2026-01-01T00:00:00.000Z', not_after: '2026-02-01T00:00:00.000Z' }
@@ -74,7 +76,28 @@ describe('parseKeyring', () => {
       wantPath: '/keys/0/secret',
     },
     { what: 'an unknown member', text: ringText({ ...stampKey, role: 'x' }), wantPath: undefined },
-    { what: 'an unknown use', text: ringText({ ...stampKey, use: 'sign' }), wantPath: undefined },
+    { what: 'a use written as none is', text: ringText({ ...stampKey, use: 'Stamp' }), wantPath: undefined },
+    { what: 'no use', text: ringText({ ...stampKey, use: undefined }), wantPath: undefined },
+    {
+      what: 'an unknown use without a name',
+      text: ringText({ ...stampKey, use: 'later', key_id: 7 }),
+      wantPath: '/keys/0/key_id',
+    },
+    {
+      what: 'a key id of an unknown use for another key',
+      text: ringText({ use: 'later', key_id: 's1' }, stampKey),
+      wantPath: '/keys/1',
+    },
+    {
+      what: 'a fault behind an unknown use, at its place in the file',
+      text: ringText({ use: 'later', key_id: 'l1' }, chainKey, { ...stampKey, secret: `${SECRET}=` }),
+      wantPath: '/keys/2/secret',
+    },
+    {
+      what: 'another fault behind an unknown use',
+      text: ringText({ use: 'later', key_id: 'l1' }, chainKey, { ...stampKey, not_before: TIMES.not_after }),
+      wantPath: '/keys/2',
+    },
     { what: 'another algorithm', text: ringText({ ...chainKey, alg: 'HMAC-SHA1' }), wantPath: undefined },
     { what: 'a key id twice, over uses', text: ringText(stampKey, { ...chainKey, key_id: 's1' }), wantPath: '/keys/1' },
     {
@@ -122,6 +145,21 @@ describe('parseKeyring', () => {
       for (const secret of [SECRET, ackKey.private_key])
         expect(JSON.stringify([String(error), (error as Error).cause ?? ''])).not.toContain(secret)
     }
+  })
+
+  it('leaves out what a later version has keys for, and says that it does', () => {
+    const later = { use: 'later-use', key_id: 'l1', alg: 'ML-DSA-65', seeds: [1, { deep: true }] }
+    const keyring = parseKeyring(ringText(later, stampKey, { ...later, key_id: 'l2' }, chainKey))
+    expect(keyring).toEqual(parseKeyring(ringText(stampKey, chainKey)))
+    expect(unknownUses(keyring)).toEqual(['later-use'])
+    expect(unknownUses(parseKeyring(ringText(stampKey)))).toEqual([])
+    expect(indexKeyring(keyring).chainKey('c1')?.keyId).toBe('c1')
+    expect(indexKeyring(keyring).chainKey('l1')).toBeUndefined()
+  })
+
+  it('knows the uses of its schema, and no others', () => {
+    const literals = JSON.stringify(Keyring).matchAll(/"use":\{"type":"string","const":"([^"]+)"\}/g)
+    expect(new Set([...literals].map(([, use]) => use))).toEqual(new Set(KEY_USES))
   })
 
   it.each(['not a keyring', `{"version":1,"keys":[{"secret":"${SECRET}",}]}`])(

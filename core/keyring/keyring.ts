@@ -5,6 +5,7 @@ import { parseStrict } from '../json/strict.ts'
 import { isRealTimestamp } from '../time/timestamp.ts'
 import { SealKey, SEAL_KEY_BYTES } from '../seal/cipher.ts'
 import { deriveStampKey, parseDerivedKeyId } from './derived.ts'
+import { noteOmission, omissionOf, omitUnknown } from './omission.ts'
 import { Keyring, type AckKey, type WorkloadCa } from './schema.ts'
 
 export type { Keyring } from './schema.ts'
@@ -58,7 +59,8 @@ const MIN_SECRET_BYTES = 32
 const validator = Compile(Keyring)
 
 /**
- * Reads a keyring file (JSON, version 1; `docs/reference/stamp.md`).
+ * Reads a keyring file (JSON, version 1; `docs/reference/stamp.md`). Keys with a use that is not known here are left out, so that a version
+ * that knows more can be rolled out, and back, beside this one; nothing else of them is looked at but that their `key_id` is nobody else's.
  * @throws SignetError KEYRING_INVALID, naming the place, never a secret: not strict JSON, not of the schema, a key id twice, a
  * secret under 32 bytes, a key that is no key, `not_before` not before `not_after`, a time that does not exist
  */
@@ -75,13 +77,22 @@ function readKeyring(text: string): Keyring {
   } catch (cause) {
     throw new SignetError('KEYRING_INVALID', 'the keyring is not strict JSON', { cause })
   }
-  if (validator.Check(value)) return value
+  const omission = omitUnknown(value)
+  if (omission !== null) value = omission.keyring
+  if (validator.Check(value)) {
+    if (omission !== null) noteOmission(value, omission)
+    return value
+  }
   const version = typeof value === 'object' && value !== null && 'version' in value ? value.version : undefined
   if (version !== 1)
     throw new SignetError('KEYRING_INVALID', 'the keyring must be an object with `version` 1 and `keys`')
   const paths = [...new Set(validator.Errors(value).map(({ instancePath }) => instancePath || '/'))]
   // The deepest place is the one at fault: the union of key forms reports its every level.
-  const place = paths.sort((a, b) => b.split('/').length - a.split('/').length)[0] ?? '/'
+  const found = paths.sort((a, b) => b.split('/').length - a.split('/').length)[0] ?? '/'
+  const place = found.replace(
+    /^\/keys\/(\d+)/,
+    (_, index: string) => `/keys/${omission?.places[Number(index)] ?? index}`,
+  )
   throw new SignetError('KEYRING_INVALID', `the keyring is not of the form of version 1 at ${place}`, {
     details: { path: place },
   })
@@ -98,7 +109,7 @@ export function indexKeyring(keyring: Keyring): KeyIndex {
   const seen = new Set<string>()
   const derived = createDerivedKeys()
   for (const [index, key] of keyring.keys.entries()) {
-    const place = `/keys/${index}`
+    const place = `/keys/${omissionOf(keyring)?.places[index] ?? index}`
     if (seen.has(key.key_id)) throw invalid(place, 'has the key_id of a key before it; a key_id names one key')
     seen.add(key.key_id)
     const validity = readValidity(key, place)

@@ -159,3 +159,18 @@ describe('the archive', () => {
     expect(indexKeyring(reread(keyring)).ackKey('ack-1')?.privateKey).toBeNull()
   })
 })
+
+describe('a keyring that a later version wrote', () => {
+  const keyring = parseKeyring(
+    JSON.stringify({ ...KEYRING, keys: [...KEYRING.keys, { use: 'later-use', key_id: 'l1', secret: secret(9) }] }),
+  )
+  it.each([
+    { what: 'rotates nothing', act: () => rotateKeys(keyring, rotation) },
+    { what: 'revokes nothing', act: () => revokeKey(keyring, 's-a', NOW, NOW) },
+    { what: 'archives nothing', act: () => archiveKeys(keyring, null) },
+    { what: 'adds nothing to its archive', act: () => archiveKeys(KEYRING, keyring) },
+    { what: 'takes no private keys', act: () => retirePrivateKeys(keyring, NOW) },
+  ])('$what of what it would lose', ({ act }) => {
+    expect(act).toThrow(/has keys with use "later-use"/)
+  })
+})

@@ -1,6 +1,7 @@
 import { generateKeyPairSync } from 'node:crypto'
 import { SignetError } from '../error/signet-error.ts'
 import { indexKeyring, type Keyring } from './keyring.ts'
+import { unknownUses } from './omission.ts'
 
 export type KeyEntry = Keyring['keys'][number]
 /** Uses whose keys are made here. A workload CA is made where its certificate is. */
@@ -39,6 +40,7 @@ export function keyState(key: KeyEntry, at: Date): KeyState {
  */
 export function rotateKeys(keyring: Keyring, rotation: Rotation): { keyring: Keyring; added: readonly KeyEntry[] } {
   const { use, at, leadMs, overlapMs, lifetimeMs } = rotation
+  checkWhole(keyring)
   const from = new Date(at.getTime() + leadMs).toISOString()
   const former = keyring.keys.filter((key) => key.use === use && keyState(key, at) === 'valid')
   if (use === 'seal-master' && !keyring.keys.some((key) => key.use === use)) {
@@ -78,6 +80,7 @@ export function rotateKeys(keyring: Keyring, rotation: Rotation): { keyring: Key
  * @throws SignetError KEYRING_INVALID for an unknown or revoked key, and where none would be left to sign in its place
  */
 export function revokeKey(keyring: Keyring, keyId: string, revokedAt: Date, now: Date): Keyring {
+  checkWhole(keyring)
   const key = keyring.keys.find(({ key_id }) => key_id === keyId)
   if (key === undefined) throw refused(`there is no key «${keyId}»`)
   if (key.revoked_at !== undefined) throw refused(`the key «${keyId}» was revoked already, at ${key.revoked_at}`)
@@ -105,6 +108,8 @@ export function revokeKey(keyring: Keyring, keyId: string, revokedAt: Date, now:
  * @throws SignetError KEYRING_INVALID where the two have one key_id for two keys
  */
 export function archiveKeys(keyring: Keyring, former: Keyring | null): Keyring {
+  checkWhole(keyring)
+  if (former !== null) checkWhole(former)
   const archived = keyring.keys.filter(({ use }) => use !== 'seal-master').map(withoutPrivateKey)
   const old = (former?.keys ?? []).flatMap((key) => {
     const now = archived.find(({ key_id }) => key_id === key.key_id)
@@ -118,9 +123,19 @@ export function archiveKeys(keyring: Keyring, former: Keyring | null): Keyring {
 
 /** The same keyring, its ended and revoked keys without their private keys: they have nothing to sign any more. */
 export function retirePrivateKeys(keyring: Keyring, at: Date): { keyring: Keyring; retired: readonly string[] } {
+  checkWhole(keyring)
   const retired = keyring.keys.filter((key) => 'private_key' in key && ['ended', 'revoked'].includes(keyState(key, at)))
   const next = { ...keyring, keys: keyring.keys.map((key) => (retired.includes(key) ? withoutPrivateKey(key) : key)) }
   return { keyring: next, retired: retired.map(({ key_id }) => key_id) }
+}
+
+/** What this version does not know it would not write again. @throws SignetError KEYRING_INVALID */
+function checkWhole(keyring: Keyring): void {
+  const uses = unknownUses(keyring)
+  if (uses.length > 0)
+    throw refused(
+      `the keyring has keys with use ${uses.map((use) => `"${use}"`).join(', ')}, which this version does not know and would lose: change it with the version that made them`,
+    )
 }
 
 /**

@@ -67,6 +67,9 @@ export const SealMaster = Type.Object(
   { additionalProperties: false },
 )
 
+/** Uses that this version knows; the others are a later version's (`parseKeyring`). */
+export const KEY_USES: readonly string[] = ['stamp', 'chain', 'ack', 'stamp-root', 'workload-ca', 'seal-master']
+
 /** The keyring file: JSON, version 1. The first key of a use that is valid now signs. */
 export const Keyring = Type.Object(
   {

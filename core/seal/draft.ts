@@ -15,6 +15,15 @@ export const HIDDEN_RESOURCE = 'sealed:v1'
 export const MAX_NAMES = 16
 const MAX_RESOURCE_CHARS = 4_096
 const MAX_RESOURCE_ID_CHARS = 2_048
+/**
+ * Values that are sealed one by one in `before`, `after` or `context`. A part that has more is sealed whole: each costs 15 µs and some 150
+ * bytes, so that an item of a mebibyte would become a record of fourteen.
+ */
+export const MAX_VALUES = 500
+/** How deep a value may stand to be sealed by itself: a record is read back 64 deep, and is two around the event and two within a sealed value. */
+const MAX_DEPTH = 61
+/** Members of `context` that the ledger itself goes by: they stay readable where the rest of it is sealed whole. */
+const KEPT_MEMBERS = ['regulations']
 /** A reference is so much longer than the shortest address that it can replace. */
 const REF_CHARS = 44
 
@@ -66,6 +75,8 @@ class Drafter {
   /** People whose names are looked for in all texts. */
   readonly #people: readonly SoughtName[]
   #aside: Record<string, JsonValue> | undefined
+  /** Whether something has to be sealed deeper than a record may be. */
+  #isTooDeep = false
   /** Whom the event is about. */
   readonly #owner: string | null
 
@@ -89,7 +100,7 @@ class Drafter {
     if (this.#rules.isPerson(event.actor))
       this.#at(this.#named('/actor', event.actor), (value) => (event.actor = value as string))
     for (const part of ['before', 'after'] as const) {
-      const next = this.#walk(event[part] as JsonValue, `/${part}`, 'plain')
+      const next = this.#part(event[part] as JsonValue, `/${part}`)
       if (next === event[part]) continue
       const put = (value: JsonValue): void => void (event[part] = value)
       if (next instanceof Waiting) this.#at(next.hole, put)
@@ -132,11 +143,36 @@ class Drafter {
   #context(): void {
     const { event } = this
     if (event.context === undefined) return
-    const next = this.#walk(event.context as JsonValue, '/context', 'plain')
+    const next = this.#part(event.context as JsonValue, '/context')
     if (next === event.context) return
     // It has to stay an object: what has to be sealed as a whole goes aside.
-    event.context = next instanceof Waiting ? {} : (next as Record<string, unknown>)
+    event.context = next instanceof Waiting ? this.#keptOf(event.context) : (next as Record<string, unknown>)
     if (next instanceof Waiting) this.#setAside(next.hole)
+  }
+
+  /** Codes only: a text that could be anything else is sealed with the rest. */
+  #keptOf(context: Readonly<Record<string, unknown>>): Record<string, unknown> {
+    const isCode = (code: unknown): boolean => typeof code === 'string' && /^[A-Z][A-Z0-9_-]{0,63}$/.test(code)
+    return Object.fromEntries(
+      KEPT_MEMBERS.flatMap((name) => {
+        const value = Object.hasOwn(context, name) ? context[name] : undefined
+        return Array.isArray(value) && value.length <= MAX_VALUES && value.every(isCode) ? [[name, value]] : []
+      }),
+    )
+  }
+
+  /** As `#walk`; a part with too much in it, or too deep in it, is a hole for the whole, for everybody whom it names. */
+  #part(value: JsonValue, path: string): JsonValue | Waiting {
+    const before = this.holes.length
+    this.#isTooDeep = false
+    const next = this.#walk(value, path, 'plain', 1)
+    if (this.holes.length - before <= MAX_VALUES && !this.#isTooDeep) return next
+    const names = new Set<string>()
+    for (const [hole] of this.holes.splice(before)) {
+      if (hole.as === 'name') names.add(hole.name)
+      if (hole.as === 'box') for (const name of hole.names) names.add(name)
+    }
+    return new Waiting(this.#boxed(path, value, [...names]))
   }
 
   /** Keeps a sealed value in the context, under the path that it stood at. */
@@ -149,17 +185,17 @@ class Drafter {
     })
   }
 
-  /** The value, a copy with holes in it, or a hole for the whole. `kind`: what the name of the member says. */
-  #walk(value: JsonValue, path: string, kind: ReturnType<SealRules['kindOf']>): JsonValue | Waiting {
+  /** The value, a copy with holes in it, or a hole for the whole. `kind`: what the name of the member says; `depth`: names in `path`. */
+  #walk(value: JsonValue, path: string, kind: ReturnType<SealRules['kindOf']>, depth: number): JsonValue | Waiting {
     if (value === null || value === '' || typeof value === 'boolean') return value
     if (kind === 'personal') return new Waiting(this.#boxed(path, value, []))
     if (typeof value === 'string') return this.#string(value, path, kind)
     if (typeof value === 'number') return kind === 'identifier' ? new Waiting(this.#boxed(path, value, [])) : value
-    if (Array.isArray(value)) return this.#copied(value, [...value.entries()], path, () => kind)
+    if (Array.isArray(value)) return this.#copied(value, [...value.entries()], path, () => kind, depth + 1)
     const names = Object.keys(value)
     const named = names.flatMap((name) => findMentions(name, this.#people).map((mention) => mention.name))
     if (named.length > 0) return new Waiting(this.#boxed(path, value, named))
-    return this.#copied(value, Object.entries(value), path, (name) => this.#rules.kindOf(String(name)))
+    return this.#copied(value, Object.entries(value), path, (name) => this.#rules.kindOf(String(name)), depth + 1)
   }
 
   #copied<T extends JsonValue[] | JsonObject>(
@@ -167,11 +203,13 @@ class Drafter {
     members: readonly (readonly [string | number, JsonValue])[],
     path: string,
     kindOf: (name: string | number) => ReturnType<SealRules['kindOf']>,
+    depth: number,
   ): T {
     let copy: T | undefined
     for (const [name, member] of members) {
-      const next = this.#walk(member, `${path}/${escaped(name)}`, kindOf(name))
+      const next = this.#walk(member, `${path}/${escaped(name)}`, kindOf(name), depth)
       if (next === member) continue
+      if (depth > MAX_DEPTH && next instanceof Waiting && next.hole.as === 'box') this.#isTooDeep = true
       const holder = (copy ??= shallow(value) as T)
       // Never an assignment: `__proto__` is a name like any other.
       const put = (shown: JsonValue): void =>
@@ -183,21 +221,16 @@ class Drafter {
   }
 
   #string(text: string, path: string, kind: 'identifier' | 'plain'): JsonValue | Waiting {
-    if (kind === 'identifier' && (isEmail(text) || !/@|%40/.test(text))) {
-      // Longer than any name can be, it is something else about somebody.
-      if (text.length > 512) return new Waiting(this.#boxed(path, text, []))
-      return this.#rules.isPerson(text) ? new Waiting(this.#named(path, text)) : text
+    const isName = kind === 'identifier' && (isEmail(text) || !/@|%40/.test(text))
+    const mentions = isName ? [] : findMentions(text, this.#people)
+    if (mentions.length > 0) {
+      const named = mentions.map(({ name }) => name)
+      return new Waiting(this.#boxed(path, text, named))
     }
-    const mentions = findMentions(text, this.#people)
-    return mentions.length === 0
-      ? text
-      : new Waiting(
-          this.#boxed(
-            path,
-            text,
-            mentions.map(({ name }) => name),
-          ),
-        )
+    if (kind === 'plain') return text
+    // Longer than any name can be, it is something else about somebody.
+    if (text.length > 512) return new Waiting(this.#boxed(path, text, []))
+    return this.#rules.isPerson(text) ? new Waiting(this.#named(path, text)) : text
   }
 
   #named(path: string, name: string): Hole {

@@ -2,10 +2,11 @@ import { randomBytes, randomUUID } from 'node:crypto'
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import type { AuditEvent } from '../audit/event.ts'
+import { openRecord, sealRecord } from '../audit/record.ts'
 import { checkAuditEvent } from '../audit/validate.ts'
 import { canonicalize } from '../canonical/jcs.ts'
 import { SealKey } from './cipher.ts'
-import { draftSealing, HIDDEN_RESOURCE, UNATTRIBUTED } from './draft.ts'
+import { draftSealing, HIDDEN_RESOURCE, MAX_VALUES, SEALED_MEMBER, UNATTRIBUTED } from './draft.ts'
 import { finishSealing, isSealedValue, openEvent, subjectsOf, type OpenedSubject, type Subject } from './event.ts'
 import { checkPersonalFile, sealRules } from './rules.ts'
 import { canonicalName } from './wrap.ts'
@@ -299,5 +300,73 @@ describe('sealing an event', () => {
       }),
       { numRuns: 500 },
     )
+  })
+})
+
+it.each(['bob@corp', 'bob@10.0.0.1', '@bob', 'CORP\\bob@host', 'bob%40corp'])(
+  'seals the name «%s» where a name stands, though it is no address',
+  (name) => {
+    const book = bookOfSubjects()
+    const event = eventOf({ actor: 'anna', context: { user: name, users: ['x', name] } })
+    const shown = sealed(event, book)
+    expect(JSON.stringify(shown)).not.toContain('bob')
+    expect(openEvent(shown, TENANT, book.without()).event).toEqual(event)
+  },
+)
+
+describe('what is too much to be sealed value by value', () => {
+  const nested = (depth: number): object => (depth === 0 ? { ip: '10.0.0.1' } : [nested(depth - 1)])
+  const asRecord = (event: AuditEvent) =>
+    sealRecord({
+      v: 1,
+      event,
+      producer_id: 'p',
+      received_at: event.timestamp_utc,
+      session: null,
+      spool_seq: null,
+      stamp_hash: null,
+    })
+
+  it.each([
+    { what: 'personal values', after: Array.from({ length: 50_000 }, () => ({ ip: 1 })) },
+    { what: 'names', after: { users: Array.from({ length: 50_000 }, (_, index) => `u${index}`) } },
+    { what: 'addresses', after: Array.from({ length: 50_000 }, (_, index) => `a@b.c${index}`) },
+  ])('keeps a record of many $what no larger than what came', ({ after }) => {
+    const book = bookOfSubjects()
+    const event = eventOf({ actor: 'anna', after })
+    const shown = sealed(event, book)
+    expect(canonicalize(shown).length).toBeLessThan(1.5 * canonicalize(event).length + 2_000)
+    expect(isSealedValue(shown.after)).toBe(true)
+    expect(openEvent(shown, TENANT, book.without()).event).toEqual(event)
+    expect(openEvent(shown, TENANT, book.without('anna')).missing.map(({ path }) => path)).toContain('/after')
+  })
+
+  it('seals such a part for everybody whom it names, wherever', () => {
+    const book = bookOfSubjects()
+    const after = [...Array.from({ length: MAX_VALUES }, () => ({ ip: 1 })), { user: 'bob' }]
+    const shown = sealed(eventOf({ actor: 'anna', after }), book)
+    expect(shown.after).toMatchObject({ subjects: [book.idOf('anna'), book.idOf('bob')] })
+  })
+
+  it.each([50, 57, 58, 59, 60])('makes a record that reads back, %i deep', (depth) => {
+    const book = bookOfSubjects()
+    const event = eventOf({ actor: 'anna', after: nested(depth), context: { nested: nested(depth - 1) } })
+    // What can be received can be recorded.
+    expect(openRecord(asRecord(event)).event).toEqual(event)
+    const shown = sealed(event, book)
+    expect(openRecord(asRecord(shown)).event).toEqual(shown)
+    expect(openEvent(shown, TENANT, book.without()).event).toEqual(event)
+  })
+
+  it.each([
+    { what: 'a member named as a person', context: { 'anna@example.com': 1 } },
+    { what: 'too many values', context: { list: Array.from({ length: MAX_VALUES + 1 }, () => ({ ip: 1 })) } },
+  ])('leaves readable which regulations a context names that is sealed whole: $what', ({ context }) => {
+    const book = bookOfSubjects()
+    const event = eventOf({ context: { ...context, regulations: ['SOX', 'HIPAA'] } })
+    const shown = sealed(event, book)
+    expect(Object.keys(shown.context ?? {}).toSorted()).toEqual(['regulations', SEALED_MEMBER])
+    expect(shown.context?.['regulations']).toEqual(['SOX', 'HIPAA'])
+    expect(openEvent(shown, TENANT, book.without()).event).toEqual(event)
   })
 })

@@ -1,6 +1,6 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { findMentions, soughtNames } from './mention.ts'
+import { findMentions, soughtNames, namesSomebody } from './mention.ts'
 
 const shown = (text: string, names: readonly string[] = []): string[] =>
   findMentions(text, soughtNames(names)).map(({ start, end, name }) => `${text.slice(start, end)}=${name}`)
@@ -57,4 +57,14 @@ describe('findMentions', () => {
     // A square would take a hundred thousand times as long, not one that the machine hides.
     expect(time(300_000)).toBeLessThan(5_000)
   })
+})
+
+it.each([
+  { text: 'GDPR Art. 17, case 4711', names: ['user:anna'], want: false },
+  { text: 'asked by user:anna', names: ['user:anna'], want: true },
+  { text: 'letter of anna, in May', names: ['anna'], want: true },
+  { text: 'banana', names: ['anna'], want: false },
+  { text: 'mail of anna@example.com', names: [], want: true },
+])('namesSomebody: «$text» $names: $want', ({ text, names, want }) => {
+  expect(namesSomebody(text, names)).toBe(want)
 })

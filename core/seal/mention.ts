@@ -42,6 +42,11 @@ export function findMentions(text: string, sought: readonly SoughtName[]): Menti
   })
 }
 
+/** Whether a text names one of these, or anybody by an e-mail address. For texts that are kept for ever, in clear. */
+export function namesSomebody(text: string, names: readonly string[] = []): boolean {
+  return findMentions(text, soughtNames(names)).length > 0
+}
+
 function emailsIn(text: string): Mention[] {
   const found: Mention[] = []
   for (const at of text.matchAll(AT)) {

@@ -1,5 +1,6 @@
 import pg from 'pg'
 import { SignetError } from '#core/error/signet-error.ts'
+import { namesSomebody } from '#core/seal/mention.ts'
 import { withTenant, type Client, type Pool } from '#runtime/postgres/transaction.ts'
 
 /**
@@ -69,9 +70,11 @@ export async function readHolds(client: Client, tenant: string): Promise<Hold[]>
 
 /**
  * Places a hold. When it resolves, no purge that it forbids can still happen: a purge under way is waited for.
- * @throws SignetError TOO_MANY_REQUESTS past `MAX_HOLDS`, DATABASE_UNAVAILABLE
+ * @throws SignetError TOO_MANY_REQUESTS past `MAX_HOLDS`, REQUEST_INVALID for one placed by hand that says an e-mail address, DATABASE_UNAVAILABLE
  */
 export async function placeHold(wall: Pool, hold: Omit<Hold, 'placedAt'>): Promise<void> {
+  // A policy's hold is not to fail for its words: whoever writes policies can write others.
+  if (hold.policy === null) refuseNames([hold.reason, hold.reference ?? ''])
   await withTenant(wall, hold.tenant, async (client) => {
     await client.query("SELECT pg_advisory_xact_lock(hashtextextended('signet.retention', 0))")
     if ((await readHolds(client, hold.tenant)).length >= MAX_HOLDS)
@@ -93,6 +96,18 @@ export async function placeHold(wall: Pool, hold: Omit<Hold, 'placedAt'>): Promi
       ],
     )
   })
+}
+
+/**
+ * What is said of a hold stays on the wall for ever, in clear: nobody named in it could be erased.
+ * @throws SignetError REQUEST_INVALID for an e-mail address in it
+ */
+export function refuseNames(texts: readonly string[]): void {
+  if (!texts.some((text) => namesSomebody(text))) return
+  throw new SignetError(
+    'REQUEST_INVALID',
+    'the reason or the reference of a hold has an e-mail address, and is kept for ever: give the number of a case instead',
+  )
 }
 
 /** Ends a hold; false where it had ended before. */

@@ -1,7 +1,7 @@
 import type { PublishedPolicy } from '#core/retention/published.ts'
 import { LEDGER_PRODUCER, type PurgeSignature, type PurgeStatement } from '#core/retention/purge.ts'
 import type { Batch, NoticeEntry, RetentionNoticeType } from '../entry.ts'
-import type { Hold } from './holds.ts'
+import { refuseNames, type Hold } from './holds.ts'
 
 /** What a tenant's chain keeps of retention: which policies came and went, what was held, and what was purged. */
 
@@ -35,7 +35,9 @@ export function holdPlaced(hold: Omit<Hold, 'placedAt'>): Batch {
   })
 }
 
+/** @throws SignetError REQUEST_INVALID for an e-mail address in `reason`: before anything of the release is recorded */
 export function holdReleased(tenant: string, id: string, by: string, reason: string): Batch {
+  refuseNames([reason])
   return notice(tenant, 'audit.hold.released', [id], 'legal-hold', id, { by, reason })
 }
 

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest'
 import type { AuditEvent } from '#core/audit/event.ts'
 import { SignetError } from '#core/error/signet-error.ts'
-import type { Batch, BatchOutcome, Entry } from '../entry.ts'
+import type { Batch, BatchOutcome, Entry, NoticeEntry } from '../entry.ts'
 import { NO_RESIDENCY } from '../residency/policy.ts'
 import type { Sequencer } from '../sequencer.ts'
 import { sealBatch, sealingSequencer, type SealingDeps } from './entries.ts'
@@ -18,7 +18,7 @@ const line = (id: string, actor?: string): Entry => ({
   event: event(id, actor),
   stamp: undefined,
 })
-const notice: Entry = {
+const notice: NoticeEntry = {
   kind: 'notice',
   type: 'audit.export.requested',
   cause: ['1'],
@@ -55,6 +55,14 @@ describe('sealing a batch', () => {
       context: { by: expect.stringMatching(/^[0-9a-f-]{36}$/) as string },
     })
   })
+
+  it.each(['audit.purge.authorized', 'audit.purge.completed', 'audit.purge.abandoned'] as const)(
+    'leaves %s as it is: it is signed',
+    async (type) => {
+      const statement: Entry = { ...notice, type, context: { statement: { tenant: 'a@example.com' } } }
+      expect((await sealBatch(batch(statement, notice), deps())).entries[0]).toBe(statement)
+    },
+  )
 
   it('refuses what cannot be sealed, alone and at its place in the session', async () => {
     const { entries } = await sealBatch(batch(line('a'), line('bad')), deps())

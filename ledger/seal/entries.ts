@@ -65,7 +65,13 @@ export async function sealBatch(batch: Batch, { sealer, residency, mark }: Seali
 }
 
 function carriesEvent(entry: Entry): entry is Carrier {
-  return entry.kind === 'event' || entry.kind === 'log' || entry.kind === 'notice'
+  if (entry.kind === 'notice') return !isStatement(entry)
+  return entry.kind === 'event' || entry.kind === 'log'
+}
+
+/** Statements about purges are signed word for word, and name nobody: whatever a platform calls personal, verifiers have to read them. */
+function isStatement({ type }: NoticeEntry): boolean {
+  return type.startsWith('audit.purge.')
 }
 
 function withEvent(entry: Carrier, event: AuditEvent | SignetError): Entry {

@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import { SignetError } from '#core/error/signet-error.ts'
+import { namesSomebody } from '#core/seal/mention.ts'
 import { parseSubjectRef, subjectRef } from '#core/seal/rules.ts'
 import { withTenant, type Pool } from '#runtime/postgres/transaction.ts'
 import type { Batch, NoticeEntry, Producer } from '../entry.ts'
@@ -21,13 +22,13 @@ import {
   type Target,
 } from './erasure-store.ts'
 import type { Sealer } from './sealer.ts'
-import { listTenants } from './store.ts'
+import { findByIndex, listTenants } from './store.ts'
 
 export type Erasures = {
   /**
    * Destroys a person's key, and puts the receipt in the chain. `subject`: the name, or its reference. The same request again, while the
    * receipt is not in the chain, finishes it; a reference that was erased before gives its erasure.
-   * @throws SignetError NOT_FOUND (nothing is sealed for it), LEGAL_HOLD, SEAL_KEY_UNAVAILABLE, DATABASE_UNAVAILABLE: if it happens after
+   * @throws SignetError NOT_FOUND (nothing is sealed for it), REQUEST_INVALID (the reason names somebody), LEGAL_HOLD, SEAL_KEY_UNAVAILABLE, DATABASE_UNAVAILABLE: if it happens after
    * the key was destroyed, the receipt is written later
    */
   erase(tenant: string, order: { subject: string; requestedBy: string; reason: string | null }): Promise<Erasure>
@@ -44,7 +45,7 @@ export type Erasures = {
 export type ErasureDeps = {
   readonly work: Pool
   readonly wall: Pool
-  readonly sealer: Pick<Sealer, 'indexOf' | 'forget'>
+  readonly sealer: Pick<Sealer, 'indexOf' | 'formsOf' | 'forget'>
   readonly sequencer: Sequencer
   readonly mark: Mark
   readonly clock: () => Date
@@ -65,6 +66,24 @@ export function createErasures(deps: ErasureDeps): Erasures {
     const nameIndex = await sealer.indexOf(tenant, subject)
     if (nameIndex === null) throw nobody()
     return { nameIndex }
+  }
+
+  /** The receipt stays for ever: a name in it would be kept again, by the very call that is to end that. */
+  async function refuseNames(tenant: string, subject: string, reason: string | null): Promise<void> {
+    if (reason === null) return
+    // Without a master key a person can be erased all the same.
+    const forms = await sealer.formsOf(tenant, subject).catch(() => [])
+    const names = [subject, ...forms].filter((name) => parseSubjectRef(name) === null)
+    if (namesSomebody(reason, names))
+      throw new SignetError(
+        'REQUEST_INVALID',
+        '/reason names a person, and is kept in the receipt for ever: give the number of a case instead',
+      )
+  }
+
+  /** Whether somebody is known by that name at this moment. */
+  async function isKnown(tenant: string, target: Target): Promise<boolean> {
+    return 'nameIndex' in target && (await findByIndex(work, tenant, [target.nameIndex])).length > 0
   }
 
   async function record(erasure: Erasure): Promise<Erasure> {
@@ -113,9 +132,14 @@ export function createErasures(deps: ErasureDeps): Erasures {
 
   return {
     async erase(tenant, { subject, requestedBy, reason }) {
+      await refuseNames(tenant, subject, reason)
       const target = await targetOf(tenant, subject)
       const before = await findErasureOf(work, tenant, target)
-      if (before !== null) return record(before)
+      if (before !== null) {
+        const finished = await record(before)
+        // Whoever came again under the name while the receipt was waiting is to be erased, too.
+        if (!(await isKnown(tenant, target))) return finished
+      }
       const [hold] = await deps.holdsFor(tenant)
       if (hold !== undefined)
         throw new SignetError('LEGAL_HOLD', `the legal hold ${hold.id} forbids erasures of this tenant while it stands`)

@@ -55,12 +55,7 @@ export class Wrapping {
 
   /** The same, null for a row that does not open. @throws SignetError SEAL_KEY_UNAVAILABLE where the keyring lacks its master key */
   tryOpenSubject(tenant: string, row: WrappedSubject): { key: SealKey; name: string } | null {
-    try {
-      return this.openSubject(tenant, row)
-    } catch (error) {
-      if (this.#masters.sealMaster(row.masterKeyId) === undefined) throw error
-      return null
-    }
+    return this.#whole(row.masterKeyId, () => this.openSubject(tenant, row))
   }
 
   makeIndexKey(tenant: string): IndexKeyRow {
@@ -81,14 +76,36 @@ export class Wrapping {
     for (const { tenant, ...row } of await sampleIndexKeys(work)) this.unwrapIndexKey(tenant, row)
   }
 
-  /** Puts keys under the master key of now, `limit` at most: so that a former one can be taken away. How many there were. */
+  /**
+   * Puts keys under the master key of now, `limit` at most: so that a former one can be taken away. How many it put there. Keys that do not
+   * open with their master key stay as they are. @throws SignetError SEAL_KEY_UNAVAILABLE where the keyring lacks a master key
+   */
   async rewrap(work: Pool, limit: number): Promise<number> {
     const { subjects, tenants } = await findUnderOthers(work, this.active().keyId, limit)
-    for (const { tenant, ...row } of tenants)
-      await rewrapIndexKey(work, tenant, row, this.#wrappedIndexKey(tenant, this.unwrapIndexKey(tenant, row)))
-    for (const { tenant, ...row } of subjects)
-      await rewrapSubject(work, tenant, row, this.wrapSubject(tenant, row.subjectId, this.unwrapSubject(tenant, row)))
-    return subjects.length + tenants.length
+    let count = 0
+    for (const { tenant, ...row } of tenants) {
+      const key = this.#whole(row.masterKeyId, () => this.unwrapIndexKey(tenant, row))
+      if (key === null) continue
+      await rewrapIndexKey(work, tenant, row, this.#wrappedIndexKey(tenant, key))
+      count += 1
+    }
+    for (const { tenant, ...row } of subjects) {
+      const key = this.#whole(row.masterKeyId, () => this.unwrapSubject(tenant, row))
+      if (key === null) continue
+      await rewrapSubject(work, tenant, row, this.wrapSubject(tenant, row.subjectId, key))
+      count += 1
+    }
+    return count
+  }
+
+  /** Null for what its master key does not open: one damaged row must not keep all others under a key that is to go. */
+  #whole<T>(masterKeyId: string, open: () => T): T | null {
+    try {
+      return open()
+    } catch (error) {
+      if (this.#masters.sealMaster(masterKeyId) === undefined) throw error
+      return null
+    }
   }
 
   #wrappedIndexKey(tenant: string, key: SealKey): IndexKeyRow {

@@ -67,9 +67,14 @@ export const FRESH_MS = 1_000
 /** Names and keys stay in memory for this long after they were last looked up. */
 const MAX_AGE_MS = 300_000
 const MAX_CACHED = 50_000
-/** Subjects that one page of events may be opened with; past it they count as unknown. */
-const MAX_OPENED = 20_000
-const EVENTS_A_TURN = 100
+/**
+ * Subjects that one event is opened with: what a ledger sealed names 17 at most. Past them they count as unknown: whatever references a
+ * producer makes up, it is its own event that they are too many for.
+ */
+const MAX_OPENED = 64
+const FOUND_A_TIME = 10_000
+/** Events differ by a thousand times in what they take: turns are counted in time. */
+const TURN_MS = 10
 const REWRAPPED_A_TIME = 500
 
 export function createSealer(deps: SealerDeps): Sealer {
@@ -102,43 +107,51 @@ export function createSealer(deps: SealerDeps): Sealer {
       const current = rules()
       const sealed: (AuditEvent | SignetError)[] = [...events]
       const drafts: [number, SealDraft][] = []
+      const turn = takeTurns()
       for (const [index, event] of events.entries()) {
         const draft = drafted(event, current)
         if (draft instanceof SignetError) sealed[index] = draft
         else if (draft !== null) drafts.push([index, draft])
-        if (index % EVENTS_A_TURN === EVENTS_A_TURN - 1) await nextTurn()
+        await turn()
       }
       if (drafts.length === 0) return sealed
       const { known, again } = await subjectsFor(
         tenant,
         drafts.map(([, draft]) => draft),
       )
-      for (const [done, [index, draft]] of drafts.entries()) {
+      for (const [index, draft] of drafts) {
         const nobody = again.has(draft.event.event_id) ? subjects.throwaway() : undefined
         const subjectOf = (name: string) => known.get(name) ?? known.get(canonicalName(name)) ?? nobody
         sealed[index] = finishSealing(draft, tenant, subjectOf, randomBytes)
-        if (done % EVENTS_A_TURN === EVENTS_A_TURN - 1) await nextTurn()
+        await turn()
       }
       return sealed
     },
 
     async open(tenant, events) {
-      const ids = [...new Set(events.flatMap((event) => [...subjectsOf(event)]))].slice(0, MAX_OPENED)
+      const turn = takeTurns()
+      const sought = new Set<string>()
+      for (const event of events) {
+        for (const id of [...subjectsOf(event)].slice(0, MAX_OPENED)) sought.add(id)
+        await turn()
+      }
       const keys = new Map<string, OpenedSubject>()
       const damaged = new Set<string>()
-      for (const row of ids.length === 0 ? [] : await findById(work, tenant, ids)) {
-        const subject = wrapping.tryOpenSubject(tenant, row)
-        if (subject === null) damaged.add(row.subjectId)
-        else keys.set(row.subjectId, subject)
-      }
+      for (const ids of parts([...sought]))
+        for (const row of await findById(work, tenant, ids)) {
+          const subject = wrapping.tryOpenSubject(tenant, row)
+          if (subject === null) damaged.add(row.subjectId)
+          else keys.set(row.subjectId, subject)
+          await turn()
+        }
       const opened: OpenedEvent[] = []
-      for (const [index, event] of events.entries()) {
+      for (const event of events) {
         opened.push(openEvent(event, tenant, (id) => keys.get(id)))
-        if (index % EVENTS_A_TURN === EVENTS_A_TURN - 1) await nextTurn()
+        await turn()
       }
-      const closed = new Set(opened.flatMap(({ missing }) => missing.flatMap((field) => field.subjects)))
-      const erased =
-        closed.size === 0 ? new Set<string>() : await findErased(work, tenant, [...closed].slice(0, MAX_OPENED))
+      const erased = new Set<string>()
+      for (const ids of parts([...sought].filter((id) => !keys.has(id) && !damaged.has(id))))
+        for (const id of await findErased(work, tenant, ids)) erased.add(id)
       const why = (ids: readonly string[]): MissingField['why'] =>
         ids.some((id) => erased.has(id)) ? 'erased' : ids.some((id) => damaged.has(id)) ? 'damaged' : 'unknown'
       return opened.map(({ event, missing }) => ({
@@ -180,6 +193,21 @@ export function createSealer(deps: SealerDeps): Sealer {
       }
     },
   }
+}
+
+/** What to wait for between two pieces of work: now and then a turn of the event loop. */
+function takeTurns(): () => Promise<void> {
+  let since = performance.now()
+  return async () => {
+    if (performance.now() - since < TURN_MS) return
+    await nextTurn()
+    since = performance.now()
+  }
+}
+
+function parts(ids: readonly string[]): string[][] {
+  const count = Math.ceil(ids.length / FOUND_A_TIME)
+  return Array.from({ length: count }, (_, index) => ids.slice(index * FOUND_A_TIME, (index + 1) * FOUND_A_TIME))
 }
 
 /** In canonical form. */

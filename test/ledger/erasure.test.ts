@@ -213,6 +213,43 @@ describe('erasing a person', () => {
     expect(Date.now() - at).toBeLessThan(5_000)
   })
 
+  it.each([
+    { what: 'the name itself', reason: 'asked by user:lory' },
+    { what: 'an address', reason: 'letter of lory@wonderland.example' },
+  ])('refuses a reason that would keep $what for ever', async ({ reason }) => {
+    const event = buildEvent({ actor: 'user:lory' })
+    await append([event])
+    const { actor } = (await seen(event)).event
+    for (const subject of ['user:lory', actor]) {
+      const { status, body } = await erase(subject, 0, { reason })
+      expect([status, body.code]).toEqual([400, 'REQUEST_INVALID'])
+    }
+    expect((await seen(event)).opened?.event.actor).toBe('user:lory')
+    expect((await erase(actor, 0, { reason: 'case 4711' })).status).toBe(201)
+  })
+
+  it('erases who came again while the receipt of before was still waiting', async () => {
+    const [first, second] = [buildEvent({ actor: 'user:eaglet' }), buildEvent({ actor: 'user:eaglet' })]
+    await append([first])
+    const id = (await seen(first)).event.actor.slice(8)
+    const [kept] = await sql<{ ix: string }>(
+      "SELECT encode(name_index, 'hex') AS ix FROM signet.subjects WHERE subject_id = $1",
+      [id],
+    )
+    await erase('user:eaglet')
+    await append([second])
+    expect((await seen(second)).opened?.event.actor).toBe('user:eaglet')
+    // As it is between destroying and recording.
+    await sql(
+      "UPDATE signet.erasures SET event_id = NULL, seq = NULL, recorded_at = NULL, name_index = decode($2, 'hex') WHERE subject_id = $1",
+      [id, kept?.ix],
+    )
+    expect((await erase('user:eaglet')).status).toBe(201)
+    for (const event of [first, second])
+      expect((await seen(event)).opened?.missing.map(({ why }) => why)).toEqual(['erased'])
+    expect((await erase('user:eaglet')).status).toBe(404)
+  })
+
   it('happens once when two ask at a time', async () => {
     await append([buildEvent({ actor: 'user:dinah' })])
     const answers = await Promise.all([0, 1, 0, 1].map((ledger) => erase('user:dinah', ledger)))

@@ -299,6 +299,24 @@ describe('what is in the way of a purge', () => {
     await call('admin', 'DELETE', `/api/audit/holds/${placed.body.id}?reason=done`)
   })
 
+  test('a hold says nothing for ever that somebody would have to be erased from', async () => {
+    const named = 'letter of alice@example.com'
+    for (const hold of [{ reason: named }, { reason: 'r', reference: named }])
+      expect((await call('admin', 'POST', '/api/audit/holds', hold)).status).toBe(400)
+    const placed = await call<{ id: string }>('admin', 'POST', '/api/audit/holds', { reason: 'case 7' })
+    expect(placed.status).toBe(201)
+    const place = `/api/audit/holds/${placed.body.id}`
+    expect((await call('admin', 'DELETE', `${place}?reason=${encodeURIComponent(named)}`)).status).toBe(400)
+    const standing = await call<{ items: { id: string }[] }>('admin', 'GET', '/api/audit/holds')
+    expect(standing.body.items.map(({ id }) => id)).toContain(placed.body.id)
+    const told = await admin.query(
+      "SELECT 1 FROM signet.records WHERE event_type = 'audit.hold.released' AND resource_id = $1",
+      [placed.body.id],
+    )
+    expect(told.rows).toEqual([])
+    expect((await call('admin', 'DELETE', `${place}?reason=over`)).status).toBe(204)
+  })
+
   test.each([
     { name: 'one that leapt ahead', made: "now() - interval '49 hours'", later: null, want: 'clock' },
     {

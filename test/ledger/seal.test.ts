@@ -121,6 +121,40 @@ describe('what is recorded', () => {
   })
 })
 
+describe('a hostile producer', () => {
+  it('hides nobody else by references that it makes up', async () => {
+    const victim = buildEvent({ actor: 'user:betty', trace_id: randomUUID().replaceAll('-', '') })
+    const forged = Array.from({ length: 320 }, () => ({
+      sealed: 'v1',
+      subjects: Array.from({ length: 64 }, () => randomUUID()),
+      text: 'AA',
+    }))
+    await client('proxy').append([lineOf({ session: randomUUID(), spool_seq: 1, event: victim })])
+    const crowd = buildEvent({ actor: 'user:bamm', trace_id: victim.trace_id, after: forged })
+    await client('proxy').append([lineOf({ session: randomUUID(), spool_seq: 1, event: crowd })])
+    const items = (await client('officer').all(`&trace_id=${victim.trace_id}`)) as Item[]
+    const seenOf = (one: AuditEvent) => items.find(({ event: { event_id } }) => event_id === one.event_id)?.opened
+    expect(seenOf(victim)).toMatchObject({ event: { actor: 'user:betty' }, missing: [] })
+    expect(seenOf(crowd)?.event.actor).toBe('user:bamm')
+    expect(seenOf(crowd)?.missing).toHaveLength(320)
+  })
+
+  it('makes no record that cannot be read, and none that is many times what it sent', async () => {
+    const nested = (depth: number): object => (depth === 0 ? { ip: '1' } : [nested(depth - 1)])
+    const deep = buildEvent({ actor: 'user:betty', after: nested(59) })
+    const wide = buildEvent({ actor: 'user:betty', after: Array.from({ length: 20_000 }, () => ({ ip: 1 })) })
+    const session = randomUUID()
+    const sent = [deep, wide].map((one, index) => lineOf({ session, spool_seq: index + 1, event: one }))
+    expect((await client('proxy').append(sent)).acks).toHaveLength(2)
+    for (const one of [deep, wide]) {
+      const item = await onlyItem('officer', `&trace_id=${one.trace_id}`)
+      expect(item.opened?.event.after).toEqual(one.after)
+      expect(JSON.stringify(item.event).length).toBeLessThan(2 * JSON.stringify(one).length)
+    }
+    expect(await client('auditor').verify()).toMatchObject({ ok: true })
+  })
+})
+
 describe('finding a person', () => {
   it.each([
     { query: `actor=${encodeURIComponent(WILMA)}`, want: 1 },
