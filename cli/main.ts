@@ -9,6 +9,7 @@ const HELP = `signet COMMAND
   up        starts everything here: a demo service, the proxy in front of it, the ledger (npm start)
   verify    checks a stamp against its content, or the ledger's hash chain
   fsck      verifies a whole audit wall straight from its database
+  archive   lists, verifies and restores what the ledger archived to object storage
   keys      lists, rotates, archives and revokes the keys of a keyring file
   doctor    looks at a cluster and says what is wrong and what to restart
   inject    puts the sidecar into manifests, as the admission webhook does
@@ -27,6 +28,8 @@ async function run(command: string | undefined, args: string[]): Promise<number>
       return (await import('./commands/verify.ts')).verify(args, process.env)
     case 'fsck':
       return (await import('./commands/fsck.ts')).fsck(args, process.env)
+    case 'archive':
+      return (await import('./commands/archive.ts')).archive(args, process.env)
     case 'keys':
       return (await import('./commands/keys.ts')).keys(args)
     case 'doctor':
@@ -55,6 +58,7 @@ async function help([command]: string[]): Promise<number> {
   if (command === 'up') text = (await import('./commands/up.ts')).UP_HELP
   if (command === 'verify') text = (await import('./commands/verify.ts')).VERIFY_HELP
   if (command === 'fsck') text = (await import('./commands/fsck.ts')).FSCK_HELP
+  if (command === 'archive') text = (await import('./commands/archive.ts')).ARCHIVE_HELP
   if (command === 'keys') text = (await import('./commands/keys.ts')).KEYS_HELP
   if (command === 'doctor') text = (await import('./commands/doctor.ts')).DOCTOR_HELP
   if (command === 'inject') text = (await import('./commands/inject.ts')).INJECT_HELP

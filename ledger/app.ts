@@ -21,6 +21,8 @@ import type { MetricsRegistry } from '#runtime/telemetry/metrics.ts'
 import type { LedgerKeys } from './keys.ts'
 import { createReadiness } from './readiness.ts'
 import type { LedgerRetention } from './retention/ledger-retention.ts'
+import type { Archive } from './archive/duty.ts'
+import { archiveRoutes } from './routes/archive.ts'
 import { takeRawBodies } from './routes/body.ts'
 import { exportRoutes } from './routes/export.ts'
 import { feedRoutes } from './routes/feed.ts'
@@ -69,6 +71,8 @@ export type LedgerDeps = {
   readonly sealer?: Sealer
   /** Which data this ledger may keep; all where it is left out. */
   readonly residency?: () => ResidencyPolicy
+  /** Null, or left out: nothing is archived. */
+  readonly archive?: () => Archive | null
   /** TLS options of `https.createServer`; plain HTTP where left out. */
   readonly tls?: TlsOptions
 }
@@ -172,6 +176,7 @@ export function buildApp(deps: LedgerDeps): LedgerApp {
   issueRoutes(http, { authenticator, keys, sequencer, clock, trustDomain })
   stampVerdictRoutes(http, { authenticator, keys, ...(deps.denyList === undefined ? {} : { denyList: deps.denyList }) })
   logsRoutes(http, { authenticator, wall, keys, personal })
+  archiveRoutes(http, { authenticator, archive: deps.archive ?? (() => null) })
   feedRoutes(http, { authenticator, wall, origin, personal })
   subjectRoutes(http, { authenticator, wall, personal })
   erasureRoutes(http, { authenticator, erasures })

@@ -5,6 +5,7 @@ import { LISTEN_ADDRESS, parseListenAddress, type ListenAddress } from '#runtime
 import { readConfig } from '#runtime/config.ts'
 import { KUBERNETES_VARIABLES } from '#runtime/kubernetes/variables.ts'
 import { TELEMETRY_VARIABLES } from '#runtime/telemetry/variables.ts'
+import { ARCHIVE_VARIABLES } from './archive/variables.ts'
 import { EXPORT_VARIABLES, mailSettings, type MailSettings } from './export/variables.ts'
 
 const databaseUrl = (description: string): Type.TString =>
@@ -238,6 +239,7 @@ export const LEDGER_CONFIG = Type.Object({
     description: 'Trust domain in the certificates of workloads.',
   }),
   ...EXPORT_VARIABLES,
+  ...ARCHIVE_VARIABLES,
   ...KEYS_SECRET,
   ...KUBERNETES_VARIABLES,
   ...TELEMETRY_VARIABLES,

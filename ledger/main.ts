@@ -10,6 +10,7 @@ import { runProcess, type StartedProcess } from '#runtime/process/lifecycle.ts'
 import { createLogger, type Logger } from '#runtime/telemetry/log.ts'
 import { createMetricsRegistry } from '#runtime/telemetry/metrics.ts'
 import { createReloadingHttpsOptions } from '#runtime/tls/reloading.ts'
+import { startArchive } from './archive/start.ts'
 import { buildApp, type LedgerApp } from './app.ts'
 import { buildAuthenticator } from './authenticator.ts'
 import { readInitKeysConfig, readLedgerConfig, readMigrateConfig, type LedgerConfig } from './config.ts'
@@ -77,7 +78,9 @@ async function start(signal: AbortSignal): Promise<StartedProcess> {
   const origin = config.SIGNET_LEDGER_ORIGIN
   const retention = startRetention(config, { wall, work, clock, registry, log, signal: stopping.signal })
   const sealing = await startSealing(config, { wall, work, keys, clock, log, signal: stopping.signal })
+  const archive = startArchive(config, { wall, work, keys, clock, log, registry })
   const app = buildApp({
+    archive: () => archive,
     wall,
     retention: retention.parts,
     work,
@@ -157,6 +160,7 @@ async function start(signal: AbortSignal): Promise<StartedProcess> {
       await closeListener(app.http)
       await kafka.stop()
       await exports.stop()
+      await archive?.stop()
       mailer?.close()
       await duty.stop()
       await erasing.stop()

@@ -2,6 +2,7 @@
 // `npm test -- types unit` runs only those.
 import path from 'node:path'
 import { ensureKafka } from '#tools/kafka/build.ts'
+import { ensureObjectStore } from '#tools/s3/build.ts'
 import { ensureOpa } from '#tools/opa/build.ts'
 import { dependentsOf } from './checks/dependents.ts'
 import { startKubernetesBuilds, type Outcome } from './checks/kubernetes.ts'
@@ -64,6 +65,12 @@ async function runChecks(wanted: ReadonlySet<Check>): Promise<CheckResult[]> {
         (error: unknown) => (error instanceof Error ? error.message : String(error)),
       )
     : Promise.resolve(null)
+  const objectStore = wanted.has('integration')
+    ? ensureObjectStore({ onProgress: (line) => process.stdout.write(`   [s3] ${line}\n`) }).then(
+        () => null,
+        (error: unknown) => (error instanceof Error ? error.message : String(error)),
+      )
+    : Promise.resolve(null)
   const kubernetes =
     wanted.has('operator') || wanted.has('kubernetes')
       ? startKubernetesBuilds({ after: opa, onProgress: (line) => process.stdout.write(`   [kubernetes] ${line}\n`) })
@@ -83,6 +90,7 @@ async function runChecks(wanted: ReadonlySet<Check>): Promise<CheckResult[]> {
 
   await built('opa', opa)
   await built('kafka', kafka)
+  await built('s3', objectStore)
   if (withOpa.length > 0) await check('policies', () => runVitest('policies', ['--project', 'unit', ...withOpa]))
   await check('integration', () => runVitest('integration', ['--project', 'integration']))
   if (kubernetes === null) return results

@@ -1,4 +1,5 @@
 import { describe, expect, test } from 'vitest'
+import type { JsonValue } from '../json/value.ts'
 import { openRecord, projectRecord, sealRecord, type SealedRecord } from './record.ts'
 
 const RECORD: SealedRecord = {
@@ -63,4 +64,11 @@ test('projections: the month is that of arrival, U+0000 shows as ␀, what is ab
     resource_id: null,
     spool_seq: 7,
   })
+})
+
+test('an event as deep as an item may be can be opened again', () => {
+  let deep: JsonValue = 1
+  for (let depth = 0; depth < 61; depth++) deep = [deep]
+  const record = { ...RECORD, event: { ...RECORD.event, context: { deep } } }
+  expect(openRecord(sealRecord(record))).toEqual(record)
 })

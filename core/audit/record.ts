@@ -2,6 +2,7 @@ import Type from 'typebox'
 import { Compile } from 'typebox/compile'
 import { canonicalize } from '../canonical/jcs.ts'
 import { SignetError } from '../error/signet-error.ts'
+import { DEFAULT_MAX_DEPTH } from '../json/scan.ts'
 import { parseStrict } from '../json/strict.ts'
 import { Digest, TimestampUtc } from '../stamp/schema.ts'
 import { AuditEvent } from './event.ts'
@@ -30,6 +31,8 @@ export const SealedRecord = Type.Object(
 export type SealedRecord = Type.Static<typeof SealedRecord>
 
 const validator = Compile(SealedRecord)
+/** Room for what stands around an event, and for what seals a part of it. */
+const RECORD_MAX_DEPTH = DEFAULT_MAX_DEPTH + 8
 
 /** @throws SignetError CANONICAL_VALUE_INVALID (a lone surrogate, a number with no JSON form) */
 export function sealRecord(record: SealedRecord): Buffer {
@@ -40,7 +43,8 @@ export function sealRecord(record: SealedRecord): Buffer {
 export function openRecord(bytes: Uint8Array): SealedRecord {
   let value: unknown
   try {
-    value = parseStrict(bytes)
+    // The record is a level around its event, which may use all that an item may.
+    value = parseStrict(bytes, { maxDepth: RECORD_MAX_DEPTH })
   } catch (cause) {
     throw new SignetError('AUDIT_EVENT_INVALID', 'a sealed record is not strict JSON', { cause })
   }

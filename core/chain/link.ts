@@ -30,11 +30,16 @@ export type RecordBytes = { readonly nonce: Buffer; readonly bytes: Buffer }
 
 /** SHA-256(nonce ‖ exact sealed bytes). The nonce keeps a public commitment from being guessed. `nonce`: 32 bytes. */
 export function commitment(nonce: Uint8Array, sealedBytes: Uint8Array): Buffer {
+  return Buffer.from(commitmentHex(nonce, sealedBytes), 'hex')
+}
+
+/** `commitment` as 64 lowercase hex digits: to compare with, at little more than half the time. */
+export function commitmentHex(nonce: Uint8Array, sealedBytes: Uint8Array): string {
   if (nonce.byteLength !== 32) throw new RangeError(`a nonce has 32 bytes, not ${nonce.byteLength}`)
   // A verifier reads the two as one piece of memory: hashed at once, that takes half the time.
   if (nonce.buffer === sealedBytes.buffer && nonce.byteOffset + 32 === sealedBytes.byteOffset)
-    return digest('sha256', new Uint8Array(nonce.buffer, nonce.byteOffset, 32 + sealedBytes.byteLength), 'buffer')
-  return createHash('sha256').update(nonce).update(sealedBytes).digest()
+    return digest('sha256', new Uint8Array(nonce.buffer, nonce.byteOffset, 32 + sealedBytes.byteLength), 'hex')
+  return createHash('sha256').update(nonce).update(sealedBytes).digest('hex')
 }
 
 export type LinkHashInput = {

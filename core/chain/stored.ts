@@ -32,27 +32,6 @@ export type StoredStamp = {
   readonly bytes: Buffer
 }
 
-const TEXT_COLUMNS = [
-  'month',
-  'event_id',
-  'event_type',
-  'actor',
-  'action',
-  'resource',
-  'resource_type',
-  'resource_id',
-  'stage',
-  'outcome',
-  'trace_id',
-  'request_id',
-  'session',
-  'spool_seq',
-  'producer_id',
-  'region',
-  'data_domain',
-  'stamp_hash',
-] as const satisfies readonly (keyof TextColumns)[]
-
 /**
  * What a link's hash does not cover: that there is one record, that the columns beside its bytes say what the bytes say, and that the
  * stamp is there. For a link and bytes that verified. `opened`: the record, where the caller has opened it already.
@@ -68,7 +47,7 @@ export function checkStored(
   const record = opened ?? openCommitted(stored.bytes)
   const derived = projectRecord(record)
   const differs =
-    TEXT_COLUMNS.find((name) => derived[name] !== stored[name]) ??
+    differingText(derived, stored) ??
     (microseconds(derived.timestamp) === stored.timestampUs ? undefined : 'timestamp') ??
     (microseconds(derived.received_at) === stored.receivedAtUs ? undefined : 'received_at')
   if (differs !== undefined)
@@ -83,6 +62,29 @@ export function checkStored(
   if (link.event_id !== derived.event_id)
     throw chainBroken(link.seq, 'edit', 'the event_id of the link is not that of its record')
   if (record.stamp_hash !== null) checkStamp(link, record, record.stamp_hash, stampOf(record.stamp_hash))
+}
+
+/** Written out: names in a loop cost three times as much, for every record. */
+function differingText(derived: TextColumns, stored: TextColumns): keyof TextColumns | undefined {
+  if (derived.month !== stored.month) return 'month'
+  if (derived.event_id !== stored.event_id) return 'event_id'
+  if (derived.event_type !== stored.event_type) return 'event_type'
+  if (derived.actor !== stored.actor) return 'actor'
+  if (derived.action !== stored.action) return 'action'
+  if (derived.resource !== stored.resource) return 'resource'
+  if (derived.resource_type !== stored.resource_type) return 'resource_type'
+  if (derived.resource_id !== stored.resource_id) return 'resource_id'
+  if (derived.stage !== stored.stage) return 'stage'
+  if (derived.outcome !== stored.outcome) return 'outcome'
+  if (derived.trace_id !== stored.trace_id) return 'trace_id'
+  if (derived.request_id !== stored.request_id) return 'request_id'
+  if (derived.session !== stored.session) return 'session'
+  if (derived.spool_seq !== stored.spool_seq) return 'spool_seq'
+  if (derived.producer_id !== stored.producer_id) return 'producer_id'
+  if (derived.region !== stored.region) return 'region'
+  if (derived.data_domain !== stored.data_domain) return 'data_domain'
+  if (derived.stamp_hash !== stored.stamp_hash) return 'stamp_hash'
+  return undefined
 }
 
 /** @throws SignetError CHAIN_BROKEN where there is none, or a second one */

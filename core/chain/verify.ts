@@ -2,7 +2,7 @@ import type { KeyObject } from 'node:crypto'
 import type { SignetError } from '../error/signet-error.ts'
 import type { KeyIndex } from '../keyring/keyring.ts'
 import { chainBroken, type ChainFault } from './fault.ts'
-import { commitment, linkHash, NO_PREDECESSOR, type Link, type RecordBytes } from './link.ts'
+import { commitmentHex, linkHash, NO_PREDECESSOR, type Link, type RecordBytes } from './link.ts'
 import { TraceHeads } from './trace-heads.ts'
 
 /** A head known from elsewhere (an acknowledgement, a witness). `hash`: 64 hex digits, zeros for seq 0. */
@@ -263,14 +263,15 @@ export class ChainVerifier {
 }
 
 function checkCommitment(link: Link, record: RecordBytes): void {
-  const found = record.nonce.length === 32 ? commitment(record.nonce, record.bytes) : null
-  if (found !== null && found.equals(link.commitment)) return
+  const committed = hex(link.commitment)
+  const found = record.nonce.length === 32 ? commitmentHex(record.nonce, record.bytes) : null
+  if (found === committed) return
   throw broken(
     link.seq,
     'edit',
     'the record is not the one that the link commits to',
-    { commitment: hex(link.commitment) },
-    { commitment: found === null ? null : hex(found) },
+    { commitment: committed },
+    { commitment: found },
   )
 }
 

@@ -88,6 +88,8 @@ export const ERROR_CODES = {
   RETENTION_POLICY_INVALID: { status: 422, title: 'The retention policy is not valid' },
   FEED_CURSOR_MISMATCH: { status: 409, title: 'The cursor is not of this chain as it is now' },
   KAFKA_UNAVAILABLE: { status: 503, title: 'Kafka does not answer, or refuses' },
+  ARCHIVE_INVALID: { status: 500, title: 'The archive is not what was written' },
+  ARCHIVE_UNAVAILABLE: { status: 503, title: 'The archive store does not answer, or refuses' },
   LEDGER_BUSY: { status: 503, title: 'The ledger is busy' },
   DATABASE_UNAVAILABLE: { status: 503, title: 'The database is unavailable' },
   // governance

@@ -1,3 +1,4 @@
+import { setImmediate as nextTurn } from 'node:timers/promises'
 import { openCommitted, type SealedRecord } from '#core/audit/record.ts'
 import { chainBroken, faultOf } from '#core/chain/fault.ts'
 import { commitment, linkHash, NO_PREDECESSOR, type Link } from '#core/chain/link.ts'
@@ -45,7 +46,9 @@ export type ChainTask = {
   readonly onProgress: (checked: number) => void | Promise<void>
 }
 
-const BATCH_LINKS = 500
+const BATCH_LINKS = 2_000
+/** Links that are verified before others have their turn: 15 ms. */
+const TURN_LINKS = 500
 /** With records of up to 1 MiB each: what a batch of a trace may hold, whose records cannot be bounded by a range. */
 const BATCH_TRACE_LINKS = 25
 /** Marks of traces that are kept: an event's trace is often that of the one before. */
@@ -113,6 +116,11 @@ export async function verifyChain(
       settle(attempt(() => verifier.add(pair.link, pair.records[0] ?? null)))
       waiting = { pair, stamps: batch.stamps, opened }
       checked += 1
+      if (checked % TURN_LINKS === 0) {
+        await task.onProgress(checked)
+        await nextTurn()
+        signal.throwIfAborted()
+      }
     }
     await checkUnproven(reader, tenant, unproven.splice(0))
     await task.onProgress(checked)

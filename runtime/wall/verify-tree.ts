@@ -7,6 +7,7 @@ import { TreeRebuild, type RebuiltTile } from '#core/tree/rebuild.ts'
 import { RunsCheck, type TreeRun } from '#core/tree/runs.ts'
 import { TILE_HEIGHT, TILE_WIDTH } from '#core/tree/tile.ts'
 import type { Client } from '../postgres/transaction.ts'
+import { LeafReader } from './leaf-reader.ts'
 import type { WallReader } from './reader.ts'
 import {
   countTiles,
@@ -54,6 +55,7 @@ const ROOTS_AT_ONCE = 10_000
 export async function verifyTree(reader: WallReader, task: TreeTask): Promise<TreeReport> {
   const runs = new RunsCheck({ wholeTree: true })
   const tree = new TreeRebuild()
+  const ahead = new LeafReader(reader)
   const external = task.external.toSorted((a, b) => a.size - b.size)
   const checkpoints = createCheckpoints(reader, task)
   const checkRoot = async (): Promise<void> => {
@@ -85,14 +87,14 @@ export async function verifyTree(reader: WallReader, task: TreeTask): Promise<Tr
       runs.add(run)
       for (const part of partsOf(run)) {
         task.signal.throwIfAborted()
-        const leaves = await reader.inTree((client) => readLeaves(client, part.tenant, part.first, part.last))
+        const leaves = await ahead.read(part.tenant, part.first, part.last)
         checkLeaves(leaves, part, tree.size)
         const full: RebuiltTile[] = []
         for (const { hash } of leaves) {
           tree.add(hash, (tile) => full.push(tile))
           if (checkpoints.isNext(tree.size) || external[0]?.size === tree.size) await checkRoot()
         }
-        await reader.inTree((client) => compareTiles(client, full))
+        if (full.length > 0) await reader.inTree((client) => compareTiles(client, full))
         await task.onProgress(tree.size)
       }
     }

@@ -3,6 +3,7 @@ import path from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { createGovernanceMetrics } from '#governance/metrics.ts'
 import { buildApp as buildLedgerApp, type LedgerDeps } from '#ledger/app.ts'
+import { createArchiveMetrics } from '#ledger/archive/metrics.ts'
 import { createExportMetrics } from '#ledger/export/metrics.ts'
 import { createRetentionMetrics } from '#ledger/retention/metrics.ts'
 import { createErasureMetrics } from '#ledger/seal/metrics.ts'
@@ -57,6 +58,7 @@ describe('docs/reference/metrics.md has what /metrics declares, with type, label
     createErasureMetrics(registry)
     createTreeMetrics(registry)
     createExportMetrics(registry)
+    createArchiveMetrics(registry)
     createRetentionMetrics(registry)
     createVerifierMetrics(registry)
     expect(documented('Ledger').sort()).toEqual((await declared(registry)).sort())

@@ -69,6 +69,10 @@ const PROCESSES: readonly Process[] = [
 export const TOOL_VARIABLES: readonly (readonly [name: string, description: string])[] = [
   ['SIGNET_OPA', 'Path of an OPA binary to use in place of the one that is built.'],
   ['SIGNET_KAFKA_JARS', 'Folder of Kafka’s jars that tests use in place of those that are fetched.'],
+  [
+    'SIGNET_VERSITYGW',
+    'Path of a versitygw binary (the object store of tests) to use in place of the one that is built.',
+  ],
   ['SIGNET_KUBERNETES_BIN', 'Folder of Kubernetes binaries that tests use in place of those that are built.'],
   [
     'SIGNET_HELM',

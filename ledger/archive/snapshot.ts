@@ -1,0 +1,260 @@
+import { randomUUID } from 'node:crypto'
+import { canonicalize } from '#core/canonical/jcs.ts'
+import {
+  signArchive,
+  type ArchiveManifest,
+  type ArchiveObject,
+  type ArchivePart,
+  type ArchiveTenant,
+} from '#core/archive/manifest.ts'
+import { SignetError } from '#core/error/signet-error.ts'
+import type { ObjectStore } from '#runtime/archive/object-store.ts'
+import { readManifest } from '#runtime/archive/read.ts'
+import { withTenant, type Pool } from '#runtime/postgres/transaction.ts'
+import { poolReader, type WallReader } from '#runtime/wall/reader.ts'
+import type { LedgerKeys } from '../keys.ts'
+import * as rows from '../store/archive.ts'
+import { ObjectWriter, requireLocked, sha256 } from './objects.ts'
+import { publicKeysOf } from './public-keys.ts'
+
+export type SnapshotDeps = {
+  readonly wall: Pool
+  readonly keys: LedgerKeys
+  readonly store: ObjectStore
+  readonly clock: () => Date
+  readonly retainDays: number
+}
+export type LastSnapshot = { readonly manifestKey: string; readonly manifestSha256: string }
+export type Snapshot = {
+  readonly snapshot: string
+  readonly madeAt: Date
+  readonly manifestKey: string
+  readonly manifestSha256: string
+  readonly treeSize: number
+  /** New in this snapshot. */
+  readonly records: number
+  readonly objects: number
+  readonly bytes: number
+}
+
+const DAY_MS = 86_400_000
+/** The last day that an object lock can name everywhere. */
+const LAST_DAY = Date.parse('9999-12-01T00:00:00Z')
+
+/**
+ * Writes what is new since the last snapshot, reads it back, then signs and writes a manifest of everything, reads that back, and only
+ * then records the proofs that a purge asks for. What was interrupted leaves objects that no manifest names, and is done anew.
+ * Null where no checkpoint is signed yet, or nothing is new. `beat` is called before each object.
+ * @throws SignetError ARCHIVE_UNAVAILABLE, ARCHIVE_INVALID, DATABASE_UNAVAILABLE, CHAIN_BROKEN where the wall does not continue the last snapshot
+ */
+export async function takeSnapshot(
+  deps: SnapshotDeps,
+  last: LastSnapshot | null,
+  beat: () => Promise<void>,
+): Promise<Snapshot | null> {
+  const { store, keys, clock } = deps
+  const reader = poolReader(deps.wall)
+  const head = await rows.readArchiveHead(reader)
+  if (head === null || head.size === 0) return null
+  await store.requireLock()
+  const before = last === null ? null : await readLast(deps, last)
+  if (before !== null) await requireContinued(reader, before, head.size)
+  if (before !== null && before.tree_size === head.size) return null
+
+  const snapshot = randomUUID()
+  const madeAt = clock()
+  const folder = `snapshots/${madeAt.toISOString()}-${snapshot}/`
+  const writer = new ObjectWriter(store, folder, beat)
+  const usual = wholeSecond(madeAt.getTime() + deps.retainDays * DAY_MS)
+  const archiveDays = await rows.readArchiveDays(reader)
+  const covered = await rows.readCovered(reader, head.size)
+  const context = { reader, writer, usual, archiveDays }
+
+  const tenants: ArchiveTenant[] = []
+  const changed: { tenant: string; part: ArchivePart }[] = []
+  let records = 0
+  for (const each of covered) {
+    const former = before?.tenants.find(({ tenant }) => tenant === each.tenant)
+    const found = await archiveTenant(context, each, former)
+    tenants.push(found.tenant)
+    records += found.records
+    for (const part of found.changed) changed.push({ tenant: each.tenant, part })
+  }
+  const from = before?.tree_size ?? 0
+  const runs = await writer.write('tree_runs', usual, rows.runRows(reader, from, head.size))
+  const tables: Record<string, ArchiveObject[]> = {
+    retention_classes: await writer.write('retention_classes', usual, rows.classRows(reader)),
+    tree_checkpoints: [
+      ...(before?.tables['tree_checkpoints'] ?? []),
+      ...(await writer.write('tree_checkpoints', usual, rows.checkpointRows(reader, from, head.size))),
+    ],
+  }
+  for (const table of rows.TENANT_TABLES)
+    tables[table] = await writer.write(table, usual, rows.tenantRows(reader, table, covered))
+  await writer.readBack()
+  // What earlier snapshots have of a month counts for its proof: it is looked at again, too.
+  for (const { part } of changed) {
+    for (const { key, retain_until } of [...part.objects, ...part.stamps])
+      await requireLocked(store, key, new Date(retain_until))
+  }
+
+  const ack = keys.ackKey(madeAt)
+  const manifest = signArchive(
+    {
+      version: 1,
+      snapshot,
+      made_at: madeAt.toISOString(),
+      checkpoint: head.note,
+      tree_size: head.size,
+      tenants,
+      runs: [...(before?.runs ?? []), ...runs],
+      tables,
+      keys: keys.publicAckKeys().map(({ key_id, public_key }) => ({ key_id, public_key })),
+      key_id: ack.keyId,
+    },
+    ack.privateKey,
+  )
+  const bytes = Buffer.from(canonicalize(manifest))
+  const manifestKey = `${folder}manifest.json`
+  const longest = new Date(Math.max(usual.getTime(), ...changed.map(({ part }) => lockOf(part).getTime())))
+  await beat()
+  await store.put(manifestKey, bytes, longest)
+  const stored = await readManifest(store, manifestKey, publicKeysOf(keys))
+  if (!stored.bytes.equals(bytes))
+    throw new SignetError('ARCHIVE_INVALID', `${manifestKey} is not what was written to it`)
+  await requireLocked(store, manifestKey, longest)
+
+  const proof = { snapshot, manifestKey, manifestSha256: sha256(bytes), treeSize: head.size, verifiedAt: clock() }
+  for (const { tenant, part } of changed) await writeProof(deps.wall, tenant, part, proof)
+  return {
+    ...proof,
+    madeAt,
+    records,
+    objects: writer.written.length,
+    bytes: writer.written.reduce((sum, object) => sum + object.bytes, 0),
+  }
+}
+
+/**
+ * The wall holds what the last snapshot said of it. One that was set back or forked must not be archived as its continuation, nor proofs be written
+ * that a purge would believe.
+ * @throws SignetError CHAIN_BROKEN
+ */
+async function requireContinued(reader: WallReader, before: ArchiveManifest, size: number): Promise<void> {
+  const contradiction = (what: string): SignetError =>
+    new SignetError('CHAIN_BROKEN', `the wall contradicts the snapshot ${before.snapshot}: ${what}`, {
+      details: { fault: 'rollback', snapshot: before.snapshot },
+    })
+  if (size < before.tree_size) throw contradiction(`its tree has ${size} leaves, the snapshot has ${before.tree_size}`)
+  for (const { tenant, last_seq: seq, head } of before.tenants) {
+    const hash = await rows.readLinkHash(reader, tenant, seq)
+    if (hash !== head) throw contradiction(`link ${seq} of ${tenant} is ${hash === null ? 'not there' : 'another one'}`)
+  }
+}
+
+async function readLast({ store, keys }: SnapshotDeps, last: LastSnapshot): Promise<ArchiveManifest> {
+  const found = await readManifest(store, last.manifestKey, publicKeysOf(keys))
+  if (sha256(found.bytes) !== last.manifestSha256)
+    throw new SignetError('ARCHIVE_INVALID', `${last.manifestKey} is not the manifest that was written to it`)
+  return found.manifest
+}
+
+type Context = {
+  readonly reader: WallReader
+  readonly writer: ObjectWriter
+  readonly usual: Date
+  readonly archiveDays: ReadonlyMap<string, number>
+}
+
+async function archiveTenant(
+  { reader, writer, usual, archiveDays }: Context,
+  { tenant, lastSeq, head }: rows.CoveredTenant,
+  former: ArchiveTenant | undefined,
+): Promise<{ tenant: ArchiveTenant; changed: ArchivePart[]; records: number }> {
+  const after = former?.last_seq ?? 0
+  const parts = new Map((former?.parts ?? []).map((part) => [`${part.retention_class} ${part.month}`, part]))
+  const changed: ArchivePart[] = []
+  let records = 0
+  const links = await writer.write('links', usual, rows.linkRows(reader, tenant, after, lastSeq))
+  for (const part of await rows.readNewParts(reader, tenant, after, lastSeq)) {
+    const days = archiveDays.get(part.retentionClass)
+    const until = days === undefined ? usual : lockFor(part.month, days, usual)
+    const objects = await writer.write('records', until, rows.recordRows(reader, tenant, part))
+    const found = objects.reduce((sum, object) => sum + object.rows, 0)
+    if (found !== part.records)
+      throw new SignetError(
+        'ARCHIVE_INVALID',
+        `tenant ${tenant}: ${part.records} links of ${part.retentionClass} ${part.month} have ${found} records: the wall has to be verified`,
+      )
+    const stamps = await writer.write('stamps', until, rows.stampRows(reader, tenant, part))
+    const earlier = parts.get(`${part.retentionClass} ${part.month}`)
+    const whole: ArchivePart = {
+      retention_class: part.retentionClass,
+      month: part.month,
+      first_seq: earlier?.first_seq ?? part.first,
+      last_seq: part.last,
+      records: (earlier?.records ?? 0) + part.records,
+      objects: [...(earlier?.objects ?? []), ...objects],
+      stamps: [...(earlier?.stamps ?? []), ...stamps],
+    }
+    parts.set(`${part.retentionClass} ${part.month}`, whole)
+    changed.push(whole)
+    records += part.records
+  }
+  return {
+    tenant: {
+      tenant,
+      last_seq: lastSeq,
+      head,
+      links: [...(former?.links ?? []), ...links],
+      parts: [...parts.values()],
+    },
+    changed,
+    records,
+  }
+}
+
+/** A day past the end of what the class asks for, and never less than usual. */
+function lockFor(month: string, archiveDays: number, usual: Date): Date {
+  const ends = new Date(`${month}T00:00:00Z`)
+  ends.setUTCMonth(ends.getUTCMonth() + 1)
+  return wholeSecond(Math.max(usual.getTime(), ends.getTime() + (archiveDays + 1) * DAY_MS))
+}
+
+/** Stores keep retention to the second. */
+function wholeSecond(ms: number): Date {
+  return new Date(Math.ceil(Math.min(ms, LAST_DAY) / 1_000) * 1_000)
+}
+
+/** Until when all of the part is locked. */
+function lockOf(part: ArchivePart): Date {
+  return new Date(Math.min(...[...part.objects, ...part.stamps].map(({ retain_until: until }) => Date.parse(until))))
+}
+
+async function writeProof(
+  wall: Pool,
+  tenant: string,
+  part: ArchivePart,
+  of: Pick<Snapshot, 'snapshot' | 'manifestKey' | 'manifestSha256' | 'treeSize'> & { readonly verifiedAt: Date },
+): Promise<void> {
+  await withTenant(wall, tenant, (client) =>
+    client.query(
+      `INSERT INTO signet.archive_proofs (tenant, retention_class, month, snapshot, first_seq, last_seq, records, manifest_sha256,
+         object_key, retain_until, tree_size, verified_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)`,
+      [
+        tenant,
+        part.retention_class,
+        part.month,
+        of.snapshot,
+        part.first_seq,
+        part.last_seq,
+        part.records,
+        Buffer.from(of.manifestSha256.slice('sha256:'.length), 'hex'),
+        of.manifestKey,
+        lockOf(part),
+        of.treeSize,
+        of.verifiedAt,
+      ],
+    ),
+  )
+}
