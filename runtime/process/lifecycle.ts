@@ -25,6 +25,7 @@ export type ProcessOptions = {
 }
 
 const DEFAULT_DRAIN_MS = 25_000
+const LAST_WRITES_MS = 500
 /** sysexits.h EX_CONFIG. */
 const EXIT_CONFIG = 78
 const SIGNAL_NUMBERS = { SIGHUP: 1, SIGINT: 2, SIGTERM: 15 } as const
@@ -39,11 +40,20 @@ export async function runProcess(options: ProcessOptions): Promise<void> {
   let started: StartedProcess | undefined
   let drainStarted = false
   let signalledAtMs = 0
+  let lostParent = false
 
+  /**
+   * Without its parent a process may have nobody who reads its log. What is still to be written when it exits is then tried for ever
+   * (sonic-boom's flushSync after EPIPE), unless a write has failed before: so it is given the time to.
+   */
+  const leave = (code: number): void => {
+    if (lostParent) setTimeout(() => process.exit(code), LAST_WRITES_MS)
+    else process.exit(code)
+  }
   const fail = (message: string, error: unknown): void => {
     if (started?.log) started.log.fatal({ error }, message)
     else process.stderr.write(`${options.name}: ${message}: ${describe(error)}\n`)
-    process.exit(1)
+    leave(1)
   }
   process.on('uncaughtException', (error) => fail('uncaught exception', error))
   process.on('unhandledRejection', (error) => fail('unhandled rejection', error))
@@ -54,14 +64,15 @@ export async function runProcess(options: ProcessOptions): Promise<void> {
     const drainMs = started.drainMs ?? options.drainMs ?? DEFAULT_DRAIN_MS
     setTimeout(() => {
       started?.log?.error({ drain_ms: drainMs }, 'draining took too long; leaving now')
-      process.exit(1)
+      leave(1)
     }, drainMs).unref()
     try {
       await started.stop()
     } catch (error) {
       fail('stopping failed', error)
+      return
     }
-    process.exit(0)
+    leave(0)
   }
   const onSignal = (signal: keyof typeof SIGNAL_NUMBERS): void => {
     if (stopping.signal.aborted) {
@@ -79,6 +90,7 @@ export async function runProcess(options: ProcessOptions): Promise<void> {
   process.on('SIGHUP', onSignal)
   if (process.channel) {
     process.on('disconnect', () => {
+      lostParent = true
       if (stopping.signal.aborted) return
       signalledAtMs = performance.now()
       stopping.abort()
