@@ -1,7 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import path from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { Counter, Gauge } from 'prom-client'
 import type { Pool } from '#runtime/postgres/transaction.ts'
 import type { Logger } from '#runtime/telemetry/log.ts'
 import type { MetricsRegistry } from '#runtime/telemetry/metrics.ts'
@@ -10,6 +9,7 @@ import type { Sequencer } from '../sequencer.ts'
 import { attemptOf, counted, type CountedAttempt, type Watched } from './attempt.ts'
 import { claimCursor, releaseCursor, saveCursor, type LogCursor } from './cursor.ts'
 import { logFiles, readChunk, type LogFile } from './log-files.ts'
+import { createWallLogMetrics } from './metrics.ts'
 
 export type WallLogDeps = {
   readonly work: Pool
@@ -34,17 +34,7 @@ export function watchWallLog(deps: WallLogDeps): { stop(): Promise<void> } {
   const { work, log, registry } = deps
   const stopped = new AbortController()
   const holder = randomUUID()
-  const recorded = new Counter({
-    name: 'signet_ledger_wall_attempts',
-    help: "Attempts on the audit wall found in its server's log, by kind.",
-    labelNames: ['kind'] as const,
-    registers: [registry],
-  })
-  const behind = new Gauge({
-    name: 'signet_ledger_wall_log_behind_bytes',
-    help: "Bytes of the wall's server log that are still to be read; only in the process that follows it.",
-    registers: [registry],
-  })
+  const { recorded, behind } = createWallLogMetrics(registry)
   const onRecorded = ({ kind, count }: CountedAttempt): void => recorded.inc({ kind }, count)
 
   async function follow(): Promise<void> {

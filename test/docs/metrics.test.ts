@@ -9,6 +9,7 @@ import { createRetentionMetrics } from '#ledger/retention/metrics.ts'
 import { createErasureMetrics } from '#ledger/seal/metrics.ts'
 import { createTreeMetrics } from '#ledger/tree/upkeep.ts'
 import { createVerifierMetrics } from '#ledger/verifier/upkeep.ts'
+import { createWallLogMetrics } from '#ledger/wall-log/metrics.ts'
 import { createBundlesMetrics } from '#operator/bundles/metrics.ts'
 import { createOperatorMetrics } from '#operator/metrics.ts'
 import { buildWebhooksApp, type WebhooksDeps } from '#operator/webhooks/app.ts'
@@ -61,6 +62,7 @@ describe('docs/reference/metrics.md has what /metrics declares, with type, label
     createArchiveMetrics(registry)
     createRetentionMetrics(registry)
     createVerifierMetrics(registry)
+    createWallLogMetrics(registry)
     expect(documented('Ledger').sort()).toEqual((await declared(registry)).sort())
   })
 
