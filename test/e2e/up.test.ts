@@ -183,7 +183,7 @@ test("a service of one's own: every command of the guide works; stopped and star
   const processes = await descendants(first.pid)
   first.child.kill('SIGINT')
   expect(await first.exited, first.output()).toBe(0)
-  await expectAllGone(processes, 5_000)
+  await expectAllGone(processes, 1_000)
 
   const second = start()
   await second.guide()

@@ -287,12 +287,13 @@ describe('reviews', () => {
         expect(answer.text).toContain('"allowed":true')
         expect(performance.now() - startedMs).toBeLessThan(3_000)
       }
+      // They have their turns, too, however slow the machine is.
+      await expect.poll(() => checked, { timeout: 30_000 }).toBeGreaterThan(3)
     } finally {
       over.abort()
       await Promise.all(loops)
     }
-    // They had their turns meanwhile; how many is for the machine to say.
-    expect(checked).toBeGreaterThan(0)
+    expect(checked).toBeGreaterThan(3)
   }, 60_000)
 
   it('of bombs, many at once, are bounded work, and the next one is answered', async () => {
