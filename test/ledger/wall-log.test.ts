@@ -35,12 +35,17 @@ async function attempts(): Promise<Attempt[]> {
   return body.items.map(({ event }) => event.context)
 }
 
-async function refused(client: pg.Client, sql: string): Promise<string | undefined> {
+const DEADLOCK = '40P01'
+
+// A definition takes its locks table by table beside a ledger that writes: PostgreSQL may end it as a deadlock before the
+// event trigger is asked. The one who tries says it again, as a person would; the ledger's side is tried again by itself.
+async function refused(client: pg.Client, sql: string, tries = 5): Promise<string | undefined> {
   try {
     await client.query(sql)
     return 'done'
   } catch (error) {
-    return (error as { code?: string }).code
+    const { code } = error as { code?: string }
+    return code === DEADLOCK && tries > 1 ? refused(client, sql, tries - 1) : code
   }
 }
 
