@@ -22,6 +22,13 @@ export type Request = {
   readonly requestId: string
 }
 
+/** What Signet does itself, on a schedule or because something happened: no token, no permission, and a name that says what did it. */
+export type SystemRequest = Omit<Request, 'principal' | 'ownCounts'> & {
+  readonly tenant: string
+  /** `system/scan-schedule` */
+  readonly actor: `system/${string}`
+}
+
 /** The rights that a change is made with, as they are in its transaction. */
 export type Rights = {
   readonly principal: Principal
@@ -70,12 +77,32 @@ export class ActionRunner {
    * (nothing was changed), OUTCOME_PENDING (the change is made, the ledger does not know of its outcome yet), what `change` throws
    */
   async run<T>(request: Request, change: (client: Client, rights: Rights) => Promise<Change<T>>): Promise<T> {
-    const { pool, nowMs } = this.#deps
-    const startedMs = nowMs()
     const subject = this.#subjectOf(request)
-    const { tenant, id } = subject
+    const { tenant } = subject
     await this.#checkFirst(request, subject)
-    const intent = JSON.stringify(intentEvent(subject, request.wanted, startedMs))
+    return this.#perform(subject, request.wanted, async (client) => {
+      const { principal } = request
+      const permissions = await permissionsOf(client, principal, true)
+      const extent = requireExtent(principal, permissions, request)
+      return change(client, { principal, tenant, permissions, extent })
+    })
+  }
+
+  /** The same for what nobody asked for just now. @throws SignetError LEDGER_UNREACHABLE, OUTCOME_PENDING, what `change` throws */
+  async runAsSystem<T>(request: SystemRequest, change: (client: Client) => Promise<Change<T>>): Promise<T> {
+    const { tenant, actor } = request
+    return this.#perform(this.#subject(request, tenant, actor), request.wanted, change)
+  }
+
+  async #perform<T>(
+    subject: ActionSubject,
+    wanted: AuditEvent['after'],
+    change: (client: Client) => Promise<Change<T>>,
+  ): Promise<T> {
+    const { pool, nowMs } = this.#deps
+    const { tenant, id } = subject
+    const startedMs = nowMs()
+    const intent = JSON.stringify(intentEvent(subject, wanted, startedMs))
     const made = { tenant, id, action: subject.action, resource: subject.resource, principal: subject.actor }
     await withTenant(pool, tenant, (client) =>
       insertAction(client, { ...made, state: 'intended', intent, outcome: null }),
@@ -88,10 +115,7 @@ export class ActionRunner {
       // Two who change each other's rights at once may be a deadlock: one of them is done again, and finds what the other did.
       result = await retryConflicts(ATTEMPTS, () =>
         withTenant(pool, tenant, async (client) => {
-          const { principal } = request
-          const permissions = await permissionsOf(client, principal, true)
-          const extent = requireExtent(principal, permissions, request)
-          const changed = await change(client, { principal, tenant, permissions, extent })
+          const changed = await change(client)
           const { before, after, resourceId } = changed
           const ending = { state: 'committed', before, after, latencyMs: nowMs() - startedMs } as const
           const event = outcomeEvent(subject, resourceId === undefined ? ending : { ...ending, resourceId }, nowMs())
@@ -227,11 +251,15 @@ export class ActionRunner {
   }
 
   #subjectOf(request: Request): ActionSubject {
-    const { principal, action, resource, resourceId, traceId, requestId } = request
+    return this.#subject(request, request.principal.tenant, request.principal.name)
+  }
+
+  #subject(request: Omit<SystemRequest, 'tenant' | 'actor'>, tenant: string, actor: string): ActionSubject {
+    const { action, resource, resourceId, traceId, requestId } = request
     return {
       id: this.#deps.newId(),
-      tenant: principal.tenant,
-      actor: principal.name,
+      tenant,
+      actor,
       action: `${resource}.${action}`,
       resource: resourceId === null ? resource : `${resource}/${resourceId}`,
       resourceType: resource,
