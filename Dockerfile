@@ -80,11 +80,12 @@ COPY engine engine
 COPY proxy proxy
 COPY ledger ledger
 COPY operator operator
+COPY governance governance
 COPY cli/trial cli/trial
 COPY tools/kubernetes/prune-modules.ts tools/kubernetes/
 # There may be no shell.
 RUN ["/usr/local/bin/node", "tools/kubernetes/prune-modules.ts", "/modules", "proxy=proxy/main.ts", "ledger=ledger/main.ts", \
-  "operator=operator/main.ts", "redirect=operator/redirect/main.ts", "postgres-trial=cli/trial/main.ts"]
+  "operator=operator/main.ts", "governance=governance/main.ts", "redirect=operator/redirect/main.ts", "postgres-trial=cli/trial/main.ts"]
 
 # --- what processes share ------------------------------------------------------------------------------------------------------
 
@@ -117,11 +118,15 @@ ENV SIGNET_LEDGER_LISTEN=0.0.0.0:8090
 EXPOSE 8090
 ENTRYPOINT ["/usr/local/bin/node", "/app/ledger/main.ts"]
 
-# Governance writes to no file either. `migrate` brings its database up to date and leaves; `create-tenant` makes a tenant.
+# Governance compiles policies with OPA in /tmp: mount an emptyDir there. `migrate` brings its database up to date and leaves;
+# `create-tenant` makes a tenant.
 FROM runtime AS governance
-COPY policies/catalogs policies/catalogs
+COPY --from=sorted-modules /modules/governance node_modules
+COPY --from=opa-binary /opa /usr/local/bin/opa
+COPY engine engine
+COPY policies policies
 COPY governance governance
-ENV SIGNET_GOVERNANCE_LISTEN=0.0.0.0:8000
+ENV SIGNET_GOVERNANCE_LISTEN=0.0.0.0:8000 SIGNET_OPA=/usr/local/bin/opa
 EXPOSE 8000
 ENTRYPOINT ["/usr/local/bin/node", "/app/governance/main.ts"]
 

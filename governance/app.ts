@@ -1,5 +1,15 @@
+import type { Server } from 'node:http'
+import type { Server as HttpsServer } from 'node:https'
+import type { TlsOptions } from 'node:tls'
 import swagger from '@fastify/swagger'
-import { fastify, LogController, type FastifyBaseLogger, type FastifyInstance } from 'fastify'
+import {
+  fastify,
+  LogController,
+  type FastifyBaseLogger,
+  type FastifyHttpOptions,
+  type FastifyHttpsOptions,
+  type FastifyInstance,
+} from 'fastify'
 import { useProblemResponses } from '#runtime/http/problem.ts'
 import { uuidV7 } from '#runtime/identifier.ts'
 import type { Pool } from '#runtime/postgres/transaction.ts'
@@ -32,6 +42,8 @@ export type GovernanceDeps = {
   readonly metrics: GovernanceMetrics
   readonly log: Logger
   readonly clock: () => Date
+  /** Without it the listener speaks plain HTTP. */
+  readonly tls?: TlsOptions
 }
 
 const REQUEST_TIMEOUT_MS = 30_000
@@ -60,7 +72,8 @@ export async function buildApp(deps: GovernanceDeps): Promise<FastifyInstance> {
   }
 
   const logger: FastifyBaseLogger = log
-  const app: FastifyInstance = fastify({
+  const limits = { headersTimeout: REQUEST_TIMEOUT_MS, connectionsCheckingInterval: REQUEST_TIMEOUT_MS }
+  const options = {
     loggerInstance: logger,
     logController: new LogController({ disableRequestLogging: true }),
     genReqId: () => uuidV7(),
@@ -70,8 +83,12 @@ export async function buildApp(deps: GovernanceDeps): Promise<FastifyInstance> {
     bodyLimit: BODY_LIMIT,
     return503OnClosing: true,
     forceCloseConnections: 'idle',
-    http: { headersTimeout: REQUEST_TIMEOUT_MS, connectionsCheckingInterval: REQUEST_TIMEOUT_MS },
-  })
+  } as const satisfies FastifyHttpOptions<Server> & Partial<FastifyHttpsOptions<HttpsServer>>
+  // The two differ in the type of their server only, of which nothing here makes use.
+  const app: FastifyInstance =
+    deps.tls === undefined
+      ? fastify({ ...options, http: limits })
+      : fastify({ ...options, https: { ...deps.tls, ...limits } })
   app.server.maxConnections = 1_024
   app.setValidatorCompiler(compileValidator)
   useProblemResponses(app)

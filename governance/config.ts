@@ -1,5 +1,6 @@
 import Type from 'typebox'
 import type { Static } from 'typebox'
+import { SignetError } from '#core/error/signet-error.ts'
 import { LISTEN_ADDRESS, parseListenAddress, type ListenAddress } from '#runtime/http/listen.ts'
 import { readConfig } from '#runtime/config.ts'
 import { TELEMETRY_VARIABLES } from '#runtime/telemetry/variables.ts'
@@ -28,6 +29,16 @@ export const GOVERNANCE_CONFIG = Type.Object({
     default: '127.0.0.1:8000',
     description: 'Where governance listens.',
   }),
+  SIGNET_GOVERNANCE_TLS_CERT: Type.Optional(
+    Type.String({
+      minLength: 1,
+      description:
+        'PEM file with the certificate chain of the listener; re-read when it changes. Plain HTTP where unset.',
+    }),
+  ),
+  SIGNET_GOVERNANCE_TLS_KEY: Type.Optional(
+    Type.String({ minLength: 1, description: 'PEM file with the private key of that certificate.' }),
+  ),
   SIGNET_GOVERNANCE_LEDGER_URL: Type.String({
     pattern: '^https?://[^\\s/]+/?$',
     allowed: 'an http or https URL without a path',
@@ -39,6 +50,13 @@ export const GOVERNANCE_CONFIG = Type.Object({
     description:
       'File with the token for the ledger: `audit:write` and `audit:read` for every tenant; read for each call.',
   }),
+  SIGNET_GOVERNANCE_LEDGER_CA: Type.Optional(
+    Type.String({
+      minLength: 1,
+      description:
+        'PEM file with the authority of the ledger’s certificate; re-read for each call. The system’s where unset.',
+    }),
+  ),
   SIGNET_GOVERNANCE_SWEEP_AFTER_MS: Type.Integer({
     default: 60_000,
     minimum: 1_000,
@@ -81,13 +99,26 @@ export const CREATE_TENANT_CONFIG = Type.Object({
   }),
 })
 
-export type GovernanceConfig = Static<typeof GOVERNANCE_CONFIG> & { readonly listen: ListenAddress }
+export type GovernanceConfig = Static<typeof GOVERNANCE_CONFIG> & {
+  readonly listen: ListenAddress
+  readonly tls: { readonly certFile: string; readonly keyFile: string } | null
+}
 export type Environment = Readonly<Record<string, string | undefined>>
 
 /** @throws SignetError CONFIG_INVALID with a line for each bad variable */
 export function readGovernanceConfig(env: Environment = process.env): GovernanceConfig {
   const values = readConfig(GOVERNANCE_CONFIG, env)
-  return { ...values, listen: parseListenAddress('SIGNET_GOVERNANCE_LISTEN', values.SIGNET_GOVERNANCE_LISTEN) }
+  const { SIGNET_GOVERNANCE_TLS_CERT: certFile, SIGNET_GOVERNANCE_TLS_KEY: keyFile } = values
+  if ((certFile === undefined) !== (keyFile === undefined))
+    throw new SignetError(
+      'CONFIG_INVALID',
+      'SIGNET_GOVERNANCE_TLS_CERT and SIGNET_GOVERNANCE_TLS_KEY must be set together',
+    )
+  return {
+    ...values,
+    listen: parseListenAddress('SIGNET_GOVERNANCE_LISTEN', values.SIGNET_GOVERNANCE_LISTEN),
+    tls: certFile === undefined || keyFile === undefined ? null : { certFile, keyFile },
+  }
 }
 
 /** @throws SignetError CONFIG_INVALID with a line for each bad variable */

@@ -1,4 +1,5 @@
 import { readFile, writeFile } from 'node:fs/promises'
+import type { Server as TlsServer } from 'node:tls'
 import { fileURLToPath } from 'node:url'
 import { createAuditClient } from '#runtime/ledger/audit-client.ts'
 import { listenError } from '#runtime/http/listen.ts'
@@ -14,6 +15,7 @@ import { readCreateTenantConfig, readGovernanceConfig, readGovernanceMigrateConf
 import { readCatalogs } from './frameworks/catalog.ts'
 import { createGovernanceMetrics } from './metrics.ts'
 import { migrateGovernance } from './store/migrations.ts'
+import { ledgerAuthority, listenerTls } from './tls.ts'
 
 const NAME = 'signet-governance'
 const CATALOGS = fileURLToPath(new URL('../policies/catalogs', import.meta.url))
@@ -22,6 +24,8 @@ const clock = (): Date => new Date()
 async function start(): Promise<StartedProcess> {
   const config = readGovernanceConfig()
   const log = createLogger({ name: NAME, level: config.SIGNET_LOG_LEVEL })
+  const stopping = new AbortController()
+  const tls = listenerTls(config, { log, signal: stopping.signal })
   const registry = createMetricsRegistry()
   const metrics = createGovernanceMetrics(registry)
   const pool = createPool({
@@ -34,7 +38,7 @@ async function start(): Promise<StartedProcess> {
   const audit = createAuditClient({
     url: config.SIGNET_GOVERNANCE_LEDGER_URL,
     tokenFile: config.SIGNET_GOVERNANCE_LEDGER_TOKEN_FILE,
-    ca: () => undefined,
+    ca: await ledgerAuthority(config.SIGNET_GOVERNANCE_LEDGER_CA, { log, signal: stopping.signal }),
   })
   const record = (tenant: string, event: string): Promise<void> => audit.record(event, tenant)
   const tenants = await query<{ tenant: string }>(pool, 'SELECT tenant FROM signet.tenant_names() AS t(tenant)')
@@ -48,7 +52,18 @@ async function start(): Promise<StartedProcess> {
     read: (path: string, tenant: string): Promise<unknown> => audit.read(path, tenant),
   }
   const catalogs = await readCatalogs(CATALOGS)
-  const app = await buildApp({ pool, record, ledger, catalogs, registry, metrics, log, clock })
+  const app = await buildApp({
+    pool,
+    record,
+    ledger,
+    catalogs,
+    registry,
+    metrics,
+    log,
+    clock,
+    ...(tls === null ? {} : { tls: tls.https }),
+  })
+  tls?.follow(app.server as unknown as TlsServer)
   await app.listen(config.listen).catch((error: NodeJS.ErrnoException) => {
     throw listenError(error, config.listen, { what: 'governance', variable: 'SIGNET_GOVERNANCE_LISTEN' })
   })
@@ -59,6 +74,7 @@ async function start(): Promise<StartedProcess> {
   return {
     log,
     async stop() {
+      stopping.abort()
       await app.close()
       await sweeping.stop()
       await audit.close()

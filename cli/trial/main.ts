@@ -15,9 +15,11 @@ const NAME = 'signet-postgres-trial'
 const SERVICE_ACCOUNT = '/var/run/secrets/kubernetes.io/serviceaccount'
 const OWNER_ROLE = 'signet_owner'
 const LEDGER_LOGIN = 'signet_ledger'
+/** Governance's primary store is on the server of the ledger's work database: anywhere but on the wall's. */
+const GOVERNANCE = 'signet_governance'
 const RETRY_MS = 2_000
 
-type Passwords = { readonly admin: string; readonly ledger: string }
+type Passwords = { readonly admin: string; readonly ledger: string; readonly governance: string }
 
 await runProcess({ name: NAME, drainMs: 60_000, start })
 
@@ -46,9 +48,23 @@ async function start(signal: AbortSignal): Promise<StartedProcess> {
       loginRole: LEDGER_LOGIN,
       loginPassword: passwords.ledger,
     })
-    const at = (user: string, password: string): string =>
-      `postgres://${user}:${password}@${config.SIGNET_TRIAL_HOST}:${config.SIGNET_TRIAL_PORT}/${database}`
-    const values = { url: at(LEDGER_LOGIN, passwords.ledger), 'owner-url': at('postgres', passwords.admin) }
+    const at = (name: string, user: string, password: string): string =>
+      `postgres://${user}:${password}@${config.SIGNET_TRIAL_HOST}:${config.SIGNET_TRIAL_PORT}/${name}`
+    const values: Record<string, string> = {
+      url: at(database, LEDGER_LOGIN, passwords.ledger),
+      'owner-url': at(database, 'postgres', passwords.admin),
+    }
+    if (config.SIGNET_TRIAL_STORE === 'work') {
+      await provisionDatabase({
+        adminUrl: server.url('postgres', 'postgres', passwords.admin),
+        database: GOVERNANCE,
+        ownerRole: OWNER_ROLE,
+        loginRole: GOVERNANCE,
+        loginPassword: passwords.governance,
+      })
+      values['governance-url'] = at(GOVERNANCE, GOVERNANCE, passwords.governance)
+      values['governance-owner-url'] = at(GOVERNANCE, 'postgres', passwords.admin)
+    }
     const host = config.KUBERNETES_SERVICE_HOST
     const api = `https://${host.includes(':') ? `[${host}]` : host}:${config.KUBERNETES_SERVICE_PORT}`
     await untilKept({ api, secret: config.SIGNET_TRIAL_SECRET, values }, log, signal)
@@ -85,12 +101,16 @@ function readOwn(file: string): Promise<string> {
 
 /** URL-safe, so that a connection string needs no escaping. */
 async function keepPasswords(file: string): Promise<Passwords> {
+  let kept: Partial<Passwords> = {}
   try {
-    return JSON.parse(await readFile(file, 'utf8')) as Passwords
+    kept = JSON.parse(await readFile(file, 'utf8')) as Partial<Passwords>
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error
   }
-  const made = { admin: randomBytes(24).toString('base64url'), ledger: randomBytes(24).toString('base64url') }
+  const password = (): string => randomBytes(24).toString('base64url')
+  const { admin = password(), ledger = password(), governance = password() } = kept
+  const made = { admin, ledger, governance }
+  if (kept.governance !== undefined) return made
   // Whole or not at all: an interrupted first start leaves no half password.
   await writeFile(`${file}.new`, JSON.stringify(made), { mode: 0o600 })
   await rename(`${file}.new`, file)

@@ -7,6 +7,7 @@ import type { WebhookConfigurations } from './webhook-configurations.ts'
 export const CA_SECRET = 'signet-ca'
 export const OPERATOR_TLS_SECRET = 'signet-operator-tls'
 export const LEDGER_TLS_SECRET = 'signet-ledger-tls'
+export const GOVERNANCE_TLS_SECRET = 'signet-governance-tls'
 /** `ca.crt`: PEM of all that is trusted now; `previous.crt`: the text before it last changed. */
 export const TRUST_CONFIG_MAP = 'signet-trust'
 
@@ -49,6 +50,7 @@ export async function publishTrust(
 const SERVED = [
   { secret: OPERATOR_TLS_SECRET, service: 'signet-operator' },
   { secret: LEDGER_TLS_SECRET, service: 'signet-ledger' },
+  { secret: GOVERNANCE_TLS_SECRET, service: 'signet-governance' },
 ] as const
 
 /** All names by which a Service is called from inside the cluster. */

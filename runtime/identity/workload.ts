@@ -17,8 +17,8 @@ export const ServiceAccountFile = Type.Object(
       Type.Object(
         {
           tenant: Name,
-          /** More tenants that a call may name in `Signet-Tenant`. */
-          tenants: Type.Optional(Type.Array(Name, { maxItems: 1_000 })),
+          /** More tenants that a call may name in `Signet-Tenant`; `*`: any. */
+          tenants: Type.Optional(Type.Union([Type.Literal('*'), Type.Array(Name, { maxItems: 1_000 })])),
           /** What it writes as; its own `NAMESPACE/NAME` where left out. */
           producer_id: Type.Optional(Name),
           scopes: Type.Array(Type.String({ pattern: '^[a-z][a-z0-9:._-]{0,63}$' }), { maxItems: 64 }),
@@ -102,7 +102,8 @@ function listedIdentity(
   const account = `${who.namespace}/${who.serviceAccount}`
   const producerId = entry.producer_id ?? account
   const tenant = claims.tenant ?? entry.tenant
-  if (tenant !== entry.tenant && entry.tenants?.includes(tenant) !== true)
+  const { tenants = [] } = entry
+  if (tenant !== entry.tenant && tenants !== '*' && !tenants.includes(tenant))
     throw new SignetError('FORBIDDEN', `${account} may not act for this tenant`)
   if (claims.producerId !== undefined && claims.producerId !== producerId)
     throw new SignetError('FORBIDDEN', `${account} writes as ${producerId} only`)

@@ -10,6 +10,7 @@ import { readCertificate, splitCertificates } from '#operator/certificates/autho
 import {
   CA_SECRET,
   keepCertificates,
+  GOVERNANCE_TLS_SECRET,
   LEDGER_TLS_SECRET,
   OPERATOR_TLS_SECRET,
   serviceNames,
@@ -154,6 +155,7 @@ describe('the own authority over its life', () => {
       `${CA_SECRET}: created: there is none`,
       `${OPERATOR_TLS_SECRET}: there is none`,
       `${LEDGER_TLS_SECRET}: there is none`,
+      `${GOVERNANCE_TLS_SECRET}: there is none`,
     ])
     expect(splitCertificates(trusted)).toHaveLength(1)
     const operator = await pairOf(OPERATOR_TLS_SECRET)
@@ -181,6 +183,7 @@ describe('the own authority over its life', () => {
     expect((await keepAt(61)).issued).toEqual([
       `${OPERATOR_TLS_SECRET}: two thirds of its life are over`,
       `${LEDGER_TLS_SECRET}: two thirds of its life are over`,
+      `${GOVERNANCE_TLS_SECRET}: two thirds of its life are over`,
     ])
   })
 

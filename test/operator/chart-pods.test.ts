@@ -5,6 +5,7 @@ import { describe, expect, it } from 'vitest'
 import { TRIAL_CONFIG } from '#cli/trial/config.ts'
 import { checkNamespaceMap } from '#core/identity/namespace-map.ts'
 import { parseInjectionTemplate } from '#core/injection/settings.ts'
+import { CREATE_TENANT_CONFIG, GOVERNANCE_CONFIG, GOVERNANCE_MIGRATE_CONFIG } from '#governance/config.ts'
 import { INIT_KEYS_CONFIG, LEDGER_CONFIG, MIGRATE_CONFIG } from '#ledger/config.ts'
 import { OPERATOR_CONFIG } from '#operator/config.ts'
 import { readConfig } from '#runtime/config.ts'
@@ -22,6 +23,9 @@ describe('what pods get', () => {
     'signet-ledger/ledger': LEDGER_CONFIG,
     'signet-ledger/init-keys': INIT_KEYS_CONFIG,
     'signet-ledger/migrate': MIGRATE_CONFIG,
+    'signet-governance/governance': GOVERNANCE_CONFIG,
+    'signet-governance/migrate': GOVERNANCE_MIGRATE_CONFIG,
+    'signet-governance/first-tenant': CREATE_TENANT_CONFIG,
     'signet-trial-wall/postgres': TRIAL_CONFIG,
     'signet-trial-work/postgres': TRIAL_CONFIG,
   }
@@ -69,7 +73,11 @@ describe('what pods get', () => {
     const map = checkNamespaceMap(file('signet-identity', 'namespaces.json'), 'the map')
     expect(map.namespaces['shop']).toMatchObject({ tenant: 'acme', passthroughPorts: [9000] })
     const accounts = checkServiceAccountFile(file('signet-identity', 'service-accounts.json'), 'the file')
-    expect(Object.keys(accounts.service_accounts).sort()).toEqual(['auditing/auditor', `${NAMESPACE}/signet-operator`])
+    expect(Object.keys(accounts.service_accounts).sort()).toEqual([
+      'auditing/auditor',
+      `${NAMESPACE}/signet-governance`,
+      `${NAMESPACE}/signet-operator`,
+    ])
   })
 
   it.each(SETS)('is hardened, bounded and without a token that it does not need: %s', async (_name, values) => {
@@ -89,11 +97,12 @@ describe('what pods get', () => {
       expect(container.resources?.requests, name).toBeDefined()
       expect(container.resources?.limits, name).toHaveProperty('memory')
     }
-    // The owner's connection string reaches the migration alone.
+    // The owner's connection strings reach the containers alone that migrate, and that make a tenant.
+    const changers = ['signet-ledger/migrate', 'signet-governance/migrate', 'signet-governance/first-tenant']
     const owners = containersOf(rendered).filter(([, { env = [] }]) =>
       env.some(({ name }) => name.includes('OWNER_URL')),
     )
-    expect(owners.map(([name]) => name).filter((name) => name !== 'signet-ledger/migrate')).toEqual([])
+    expect(owners.map(([name]) => name).filter((name) => !changers.includes(name))).toEqual([])
   })
 
   it.each([
@@ -139,8 +148,10 @@ describe('what pods get', () => {
         .filter(({ kind }) => kind === 'PodDisruptionBudget')
         .map(({ metadata }) => metadata.name)
         .sort()
-    expect(await budgets({})).toEqual(['signet-ledger', 'signet-operator'])
-    expect(await budgets({ operator: { replicas: 1 }, ledger: { replicas: 1 } })).toEqual([])
+    expect(await budgets({})).toEqual(['signet-governance', 'signet-ledger', 'signet-operator'])
+    expect(
+      await budgets({ operator: { replicas: 1 }, ledger: { replicas: 1 }, governance: { enabled: false } }),
+    ).toEqual([])
   })
 
   function fromElsewhere(variable: string): string {

@@ -111,6 +111,9 @@ describe('no value is dead', () => {
     'certificates.issuer': 'cert-manager',
     'certificates.issuerRef': { name: 'other', kind: 'Issuer', group: 'cert-manager.io' },
     'fence.trustedContainers': ['linkerd-proxy=x'],
+    'governance.egress': [],
+    'governance.env': [],
+    'governance.firstTenant.adminEmail': 'other@acme.example',
     'injection.capture': 'named-port',
     'injection.mode': 'off',
     'injection.env': { SIGNET_LOG_LEVEL: 'trace' },
@@ -132,7 +135,9 @@ describe('no value is dead', () => {
     leaves.push([name, value])
   }
   const withExtras = (name: string): Values => {
-    const external = /^ledger\.(wall|work)\.(existingSecret|urlKey|ownerUrlKey)|databases/.test(name)
+    const external = /^(ledger\.(wall|work)|governance\.database)\.(existingSecret|urlKey|ownerUrlKey)|databases/.test(
+      name,
+    )
     const certificates = name === 'certificates.issuerRef' ? { certificates: { issuer: 'cert-manager' } } : {}
     return merge(
       merge(EVERYTHING, external && !name.startsWith('trial') ? { trialDatabases: { enabled: false } } : {}),

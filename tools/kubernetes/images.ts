@@ -11,7 +11,7 @@ import { openBuildah, type Buildah } from './buildah.ts'
 const ROOT = path.resolve(import.meta.dirname, '../..')
 export const IMAGE_REGISTRY = 'ghcr.io/signet-dev'
 /** The targets of the Dockerfile; an image is called `{IMAGE_REGISTRY}/signet-{target}:{tag}`. */
-export const IMAGE_TARGETS = ['proxy', 'ledger', 'operator', 'redirect', 'postgres-trial'] as const
+export const IMAGE_TARGETS = ['proxy', 'ledger', 'operator', 'governance', 'redirect', 'postgres-trial'] as const
 export type ImageTarget = (typeof IMAGE_TARGETS)[number]
 
 /** They have one tag: every node under test starts without any, and imports those of its own tree. */

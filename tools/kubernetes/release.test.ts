@@ -35,7 +35,7 @@ describe('workflows', () => {
 
   it('the release builds every target of the Dockerfile that is an image, and only the default arguments of it', () => {
     const dockerfile = read('Dockerfile')
-    const images = ['proxy', 'ledger', 'operator', 'redirect', 'postgres-trial']
+    const images = ['proxy', 'ledger', 'operator', 'governance', 'redirect', 'postgres-trial']
     const release = read('.github/workflows/release.yml')
     expect(workflow('.github/workflows/release.yml').jobs['images']?.strategy?.matrix.target).toEqual(images)
     for (const image of images) expect(dockerfile).toMatch(new RegExp(`^FROM \\S+ AS ${image}$`, 'm'))

@@ -48,10 +48,15 @@ valueFrom:
 {{- end }}
 {{- end }}
 
-{{/* Service accounts that are more than a workload: the operator, which writes down revisions, and those of the values. */}}
+{{/* Service accounts that are more than a workload: the operator, which writes down revisions, governance, which writes down what is done in every tenant, and those of the values. */}}
 {{- define "signet.serviceAccounts" -}}
 {{- $operator := dict "tenant" .Values.platformTenant "scopes" (list "audit:write") -}}
 {{- $own := dict (printf "%s/signet-operator" .Release.Namespace) $operator -}}
+{{- if .Values.governance.enabled -}}
+{{- $scopes := list "audit:write" "audit:read" "audit:personal" -}}
+{{- $governance := dict "tenant" .Values.platformTenant "tenants" "*" "producer_id" "signet/governance" "scopes" $scopes -}}
+{{- $_ := set $own (printf "%s/signet-governance" .Release.Namespace) $governance -}}
+{{- end -}}
 {{ mustToPrettyJson (dict "version" 1 "service_accounts" (merge $own .Values.ledger.serviceAccounts)) }}
 {{- end }}
 

@@ -9,6 +9,7 @@ import { runTool } from '#tools/kubernetes/run-tool.ts'
 import {
   AUDITOR,
   clusterIp,
+  GOVERNOR,
   installPlatform,
   listPods,
   readEnds,
@@ -205,6 +206,32 @@ it('gives its bundles to the pods of the namespace alone', async () => {
   // Nobody can have the token of a sidecar made: only a kubelet gets one.
   const sidecar = { namespace: NAMESPACE, serviceAccount: 'default', pod: (await pods())[0]?.metadata.name ?? '' }
   await expect(node.createPodToken({ ...sidecar, audience: 'signet-bundles' })).rejects.toThrow(/only kubelets/)
+})
+
+it('is governed: the first user signs in over TLS, and what they do is in the ledger of their tenant', async () => {
+  const wire = node.wire({
+    ca: await readSecret(node, SYSTEM, 'signet-ca', 'ca.crt'),
+    host: await clusterIp(node, SYSTEM, 'signet-governance'),
+  })
+  const origin = `https://signet-governance.${SYSTEM}.svc:8000`
+  const post = async (url: string, body: object, token?: string) => {
+    const authorization = token === undefined ? {} : { authorization: `Bearer ${token}` }
+    const headers = { 'content-type': 'application/json', ...authorization }
+    return wire.send(`${origin}${url}`, { method: 'POST', headers, body: JSON.stringify(body) })
+  }
+  try {
+    expect((await post('/api/v1/session', { ...GOVERNOR, password: 'not this one, but as long' })).status).toBe(401)
+    const session = await post('/api/v1/session', GOVERNOR)
+    expect(session.status, session.text).toBe(201)
+    const { token } = session.json<{ token: string }>()
+    const made = await post('/api/v1/users', { email: 'ines@payments.example', name: 'Ines' }, token)
+    expect(made.status, made.text).toBe(201)
+  } finally {
+    wire.close()
+  }
+  const log = JSON.parse(await ledgerLog()) as { items: { event: { event_type: string; action: string } }[] }
+  const written = log.items.map(({ event }) => event).filter(({ action }) => action === 'users.write')
+  expect(written.map(({ event_type }) => event_type).sort()).toEqual(['governance.intent', 'governance.outcome'])
 })
 
 it('is found in order by signet doctor', async () => {

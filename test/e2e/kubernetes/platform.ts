@@ -7,12 +7,23 @@ export const SYSTEM = 'signet-system'
 /** Who may read the ledger of tenant `payments`: a service account that the values name. */
 export const AUDITOR = { namespace: 'auditing', serviceAccount: 'auditor', pod: 'desk' } as const
 
+/** The first user of governance, whose password is in a Secret that the platform team made. */
+export const GOVERNOR = {
+  tenant: 'payments',
+  email: 'admin@payments.example',
+  password: 'correct horse battery staple',
+}
+const FIRST_PASSWORD = 'governance-first-password'
+
 const VALUES = {
   'image.tag': IMAGE_TAG,
   // What is not on the node is nowhere.
   'image.pullPolicy': 'Never',
   // The node has no storage of the lasting kind.
   'trialDatabases.persistence.enabled': false,
+  'governance.firstTenant.tenant': GOVERNOR.tenant,
+  'governance.firstTenant.adminEmail': GOVERNOR.email,
+  'governance.firstTenant.passwordSecret': FIRST_PASSWORD,
 }
 const AUDITORS = { [`${AUDITOR.namespace}/${AUDITOR.serviceAccount}`]: { tenant: 'payments', scopes: ['audit:read'] } }
 
@@ -20,6 +31,12 @@ const AUDITORS = { [`${AUDITOR.namespace}/${AUDITOR.serviceAccount}`]: { tenant:
 export async function installPlatform(node: TestNode): Promise<void> {
   await node.createNamespace(SYSTEM, { 'pod-security.kubernetes.io/enforce': 'restricted' })
   await node.createNamespace(AUDITOR.namespace)
+  await node.request('POST', `/api/v1/namespaces/${SYSTEM}/secrets`, {
+    apiVersion: 'v1',
+    kind: 'Secret',
+    metadata: { name: FIRST_PASSWORD },
+    stringData: { password: GOVERNOR.password },
+  })
   await node.helm(['install', 'signet-crds', path.join(CHARTS, 'signet-crds'), '--namespace', SYSTEM, '--wait'])
   await node.helm([
     'install',
@@ -31,7 +48,8 @@ export async function installPlatform(node: TestNode): Promise<void> {
     '--set-json',
     `ledger.serviceAccounts=${JSON.stringify(AUDITORS)}`,
   ])
-  for (const name of ['signet-operator', 'signet-ledger']) await waitForDeployment(node, SYSTEM, name, 240_000)
+  for (const name of ['signet-operator', 'signet-ledger', 'signet-governance'])
+    await waitForDeployment(node, SYSTEM, name, 240_000)
 }
 
 type Conditions = { conditions?: { type: string; status: string; reason?: string; message?: string }[] }

@@ -22,6 +22,14 @@ export const EVERYTHING: Values = {
     databaseCa: { secretName: 'database-ca' },
     priorityClassName: 'platform',
   },
+  governance: {
+    replicas: 3,
+    databaseCa: { secretName: 'database-ca' },
+    firstTenant: { tenant: 'acme', adminEmail: 'admin@acme.example', passwordSecret: 'first-password' },
+    env: [{ name: 'SIGNET_GOVERNANCE_SWEEP_AFTER_MS', value: '30000' }],
+    egress: [{ to: [{ ipBlock: { cidr: '10.9.0.0/16' } }], ports: [{ protocol: 'TCP', port: 443 }] }],
+    priorityClassName: 'platform',
+  },
   injection: {
     mode: 'shadow',
     capture: 'redirect',
@@ -61,10 +69,16 @@ export const VALUE_SETS: Readonly<Record<string, Values>> = {
       wall: { existingSecret: 'wall', urlKey: 'dsn', ownerUrlKey: 'owner-dsn', poolSize: 20 },
       work: { existingSecret: 'work' },
     },
+    governance: { database: { existingSecret: 'governance', urlKey: 'dsn', ownerUrlKey: 'owner-dsn', poolSize: 20 } },
   },
-  'external databases, migrated by hand': { trialDatabases: { enabled: false }, ledger: { migrate: false } },
+  'external databases, migrated by hand': {
+    trialDatabases: { enabled: false },
+    ledger: { migrate: false },
+    governance: { migrate: false },
+  },
+  'no governance': { governance: { enabled: false } },
   'trial without volumes': { trialDatabases: { persistence: { enabled: false } } },
-  'one replica each': { operator: { replicas: 1 }, ledger: { replicas: 1 } },
+  'one replica each': { operator: { replicas: 1 }, ledger: { replicas: 1 }, governance: { replicas: 1 } },
   'cert-manager': { certificates: { issuer: 'cert-manager' } },
   'cert-manager with an issuer of the platform': {
     certificates: {
