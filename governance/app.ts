@@ -17,25 +17,27 @@ import type { Logger } from '#runtime/telemetry/log.ts'
 import type { MetricsRegistry } from '#runtime/telemetry/metrics.ts'
 import { createAuthenticate } from './access/authenticate.ts'
 import { DenialBudget } from './access/denial-budget.ts'
-import { ActionRunner, type RecordEvent } from './actions/runner.ts'
 import type { Catalog } from './frameworks/catalog.ts'
 import { createLook, type LookDeps } from './frameworks/look.ts'
 import { compileValidator } from './http/validation.ts'
 import type { GovernanceMetrics } from './metrics.ts'
 import { createReadiness } from './readiness.ts'
 import { actionRoutes } from './routes/actions.ts'
+import { bundleRoutes } from './routes/bundles.ts'
 import { checklistRoutes } from './routes/checklists.ts'
 import { healthRoutes } from './routes/health.ts'
+import { policyRoutes } from './routes/policies.ts'
 import { regulationRoutes } from './routes/regulations.ts'
 import { roleRoutes } from './routes/roles.ts'
 import { serviceAccountRoutes } from './routes/service-accounts.ts'
 import { sessionRoutes } from './routes/session.ts'
 import { tokenRoutes } from './routes/tokens.ts'
 import { userRoutes } from './routes/users.ts'
+import type { Services } from './services.ts'
 
 export type GovernanceDeps = {
   readonly pool: Pool
-  readonly record: RecordEvent
+  readonly services: Services
   readonly ledger: LookDeps['ledger']
   readonly catalogs: ReadonlyMap<string, Catalog>
   readonly registry: MetricsRegistry
@@ -51,22 +53,14 @@ const BODY_LIMIT = 256 * 1024
 
 /** Everything but the port. */
 export async function buildApp(deps: GovernanceDeps): Promise<FastifyInstance> {
-  const { pool, record, ledger, catalogs, registry, metrics, log, clock } = deps
+  const { pool, services, ledger, catalogs, registry, metrics, log, clock } = deps
   const newId = uuidV7
   const nowMs = (): number => clock().getTime()
-  const runner = new ActionRunner({
-    pool,
-    record,
-    newId,
-    nowMs,
-    log,
-    onEnded: (state) => metrics.actions.inc({ state }),
-  })
   const calls = {
     authenticate: createAuthenticate(pool, clock),
     denials: new DenialBudget(nowMs),
     pool,
-    runner,
+    runner: services.runner,
     newId,
     clock,
   }
@@ -113,6 +107,8 @@ export async function buildApp(deps: GovernanceDeps): Promise<FastifyInstance> {
   roleRoutes(app, calls)
   tokenRoutes(app, calls)
   actionRoutes(app, calls)
+  policyRoutes(app, { ...calls, ...services })
+  bundleRoutes(app, calls)
   regulationRoutes(app, { ...calls, catalogs })
   checklistRoutes(app, { ...calls, catalogs, look: createLook({ pool, ledger, nowMs }) })
   return app

@@ -63,6 +63,33 @@ export const GOVERNANCE_CONFIG = Type.Object({
     maximum: 3_600_000,
     description: 'How old an action is before it counts as left behind: its intent is reverted, or its outcome sent.',
   }),
+  SIGNET_OPA: Type.Optional(
+    Type.String({
+      minLength: 1,
+      allowed: 'a path',
+      description: 'The OPA binary that compiles policies. Without it none can be made or changed.',
+    }),
+  ),
+  SIGNET_OPA_MEMORY_MIB: Type.Integer({
+    default: 1_024,
+    minimum: 768,
+    maximum: 65_536,
+    description: 'Memory that all of OPA’s processes may have together, in MiB; the container needs 1 GiB besides.',
+  }),
+  SIGNET_POLICY_EVAL_TIMEOUT_MS: Type.Integer({
+    default: 200,
+    minimum: 10,
+    maximum: 10_000,
+    description: 'How long one evaluation of a policy may take; then it is interrupted.',
+  }),
+  SIGNET_GOVERNANCE_BUNDLE_KEY_FILE: Type.Optional(
+    Type.String({
+      minLength: 1,
+      allowed: 'the path of a file',
+      description:
+        'File with the private P-256 key (JWK with `kid`, or `{key, trust}` as `npm start` makes it) that bundles are signed with. Without it none are published: in a cluster the operator does that.',
+    }),
+  ),
   ...TELEMETRY_VARIABLES,
 })
 

@@ -14,6 +14,7 @@ import { buildApp } from './app.ts'
 import { readCreateTenantConfig, readGovernanceConfig, readGovernanceMigrateConfig } from './config.ts'
 import { readCatalogs } from './frameworks/catalog.ts'
 import { createGovernanceMetrics } from './metrics.ts'
+import { createServices } from './services.ts'
 import { migrateGovernance } from './store/migrations.ts'
 import { ledgerAuthority, listenerTls } from './tls.ts'
 
@@ -52,9 +53,10 @@ async function start(): Promise<StartedProcess> {
     read: (path: string, tenant: string): Promise<unknown> => audit.read(path, tenant),
   }
   const catalogs = await readCatalogs(CATALOGS)
+  const services = await createServices(config, { pool, record, metrics, log, clock })
   const app = await buildApp({
     pool,
-    record,
+    services,
     ledger,
     catalogs,
     registry,
@@ -76,6 +78,7 @@ async function start(): Promise<StartedProcess> {
     async stop() {
       stopping.abort()
       await app.close()
+      await services.stop()
       await sweeping.stop()
       await audit.close()
       await pool.end()

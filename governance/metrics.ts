@@ -25,6 +25,12 @@ export function createGovernanceMetrics(registry: MetricsRegistry) {
       labelNames: ['how'] as const,
       registers,
     }),
+    bundles: new Counter({
+      name: 'signet_governance_bundles',
+      help: 'Bundles that were to be published, by outcome',
+      labelNames: ['outcome'] as const,
+      registers,
+    }),
     outcomesRefused: new Gauge({
       name: 'signet_governance_outcomes_refused',
       help: 'Outcomes that the ledger refuses, at the last sweep',

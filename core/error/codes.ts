@@ -96,6 +96,8 @@ export const ERROR_CODES = {
   ACTION_REVERTED: { status: 503, title: 'The action was given up before it was done' },
   OUTCOME_PENDING: { status: 503, title: 'The change is made; its record is not confirmed yet' },
   CONFLICT: { status: 409, title: 'It conflicts with what is there' },
+  EVALUATION_LIMIT: { status: 422, title: 'The policy takes more time or memory than it may' },
+  POLICY_LIMIT: { status: 409, title: 'There are as many as there may be' },
   // operator
   KUBERNETES_UNAVAILABLE: { status: 503, title: 'The Kubernetes API cannot be reached' },
   KUBERNETES_REFUSED: { status: 502, title: 'The Kubernetes API refuses the request' },

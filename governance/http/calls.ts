@@ -34,6 +34,8 @@ type Description = {
   /** Of the answer; null: 204, nothing. */
   readonly answer: TSchema | null
   readonly status?: 200 | 201 | 202
+  /** Of an answer that is no JSON: the handler gives its bytes, or null where it set a status without any. */
+  readonly mediaType?: string
 }
 type Part<S> = S extends TSchema ? Static<S> : undefined
 type Input<D extends Description> = {
@@ -53,7 +55,7 @@ export function defineCall<const D extends Description>(
   call: D,
   handler: (input: Input<D>, request: FastifyRequest, reply: FastifyReply) => Promise<Answer<D>>,
 ): void {
-  const { method, url, summary, tag, permission, params, query, body, answer } = call
+  const { method, url, summary, tag, permission, params, query, body, answer, mediaType } = call
   const status = answer === null ? 204 : (call.status ?? 200)
   const scope = typeof permission === 'string' ? permission : permission.join(':')
   app.route({
@@ -68,7 +70,10 @@ export function defineCall<const D extends Description>(
       ...(query === undefined ? {} : { querystring: query }),
       ...(body === undefined ? {} : { body }),
       response: {
-        [status]: answer ?? { type: 'null', description: 'Done.' },
+        [status]:
+          mediaType === undefined
+            ? (answer ?? { type: 'null', description: 'Done.' })
+            : { description: 'Its bytes.', content: { [mediaType]: { schema: answer } } },
         default: { description: PROBLEM, content: { 'application/problem+json': { schema: Problem } } },
       },
     },
@@ -86,6 +91,10 @@ export function defineCall<const D extends Description>(
           denials.count(principal)
         throw error
       })
+      if (mediaType !== undefined) {
+        reply.header('cache-control', 'private, no-cache')
+        return result === null ? reply.send() : reply.type(mediaType).send(result)
+      }
       reply.status(status).header('cache-control', 'no-store')
       return answer === null ? reply.send() : reply.type('application/json').send(JSON.stringify(result))
     },

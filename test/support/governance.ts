@@ -4,8 +4,11 @@ import { writeFile } from 'node:fs/promises'
 import path from 'node:path'
 import { ensureTenant } from '#governance/access/tenants.ts'
 import { LOGIN_ROLE, migrateGovernance, OWNER_ROLE } from '#governance/store/migrations.ts'
+import { generateBundleKey } from '#engine/bundle/sign.ts'
+import type { TrustRoot } from '#engine/bundle/trust.ts'
 import { uuidV7 } from '#runtime/identifier.ts'
 import { provisionDatabase } from '#runtime/postgres/provision.ts'
+import { ensureOpa } from '#tools/opa/build.ts'
 import { startLedgerStack, type LedgerStack } from './ledger.ts'
 
 /**
@@ -20,6 +23,8 @@ export type GovernanceStack = {
   readonly ledger: LedgerStack
   readonly adminUrl: string
   readonly loginUrl: string
+  /** Public keys of the bundles that it publishes. */
+  readonly bundleTrust: TrustRoot
   /** The running process; `restart` replaces it. */
   readonly process: () => GovernanceProcess
   /** Of the tenant's first user. */
@@ -68,9 +73,9 @@ const IDENTITIES = [
 ]
 export const FIRST_PASSWORD = 'correct horse battery staple'
 
-/** `ledgerUrl`: where governance finds the ledger instead, for instance through something that breaks. */
+/** `env`: more variables of the process. `ledgerUrl`: where governance finds the ledger instead, for instance through something that breaks. */
 export async function startGovernanceStack(
-  options: { ledgerUrl?: (real: string) => Promise<string> } = {},
+  options: { ledgerUrl?: (real: string) => Promise<string>; env?: Record<string, string> } = {},
 ): Promise<GovernanceStack> {
   const ledger = await startLedgerStack({ identities: IDENTITIES })
   try {
@@ -98,6 +103,9 @@ export async function startGovernanceStack(
     }
     const tokenFile = path.join(ledger.dir, 'governance.token')
     await writeFile(tokenFile, ledger.token('governance'), { mode: 0o600 })
+    const bundleKey = await generateBundleKey()
+    const bundleKeyFile = path.join(ledger.dir, 'bundle-key.json')
+    await writeFile(bundleKeyFile, JSON.stringify(bundleKey), { mode: 0o600 })
     const loginUrl = server.url(database, LOGIN_ROLE, PASSWORD)
     const [realLedger] = ledger.ledgers
     const real = realLedger?.url ?? ''
@@ -107,6 +115,9 @@ export async function startGovernanceStack(
       SIGNET_GOVERNANCE_LEDGER_URL: options.ledgerUrl === undefined ? real : await options.ledgerUrl(real),
       SIGNET_GOVERNANCE_LEDGER_TOKEN_FILE: tokenFile,
       SIGNET_GOVERNANCE_SWEEP_AFTER_MS: '1000',
+      SIGNET_OPA: await ensureOpa(),
+      SIGNET_GOVERNANCE_BUNDLE_KEY_FILE: bundleKeyFile,
+      ...options.env,
     }
     let running = await spawnGovernance(env)
     const token = (tenant: string): string => tokens.get(tenant) ?? ''
@@ -114,6 +125,7 @@ export async function startGovernanceStack(
       ledger,
       adminUrl,
       loginUrl,
+      bundleTrust: bundleKey.trust,
       process: () => running,
       token,
       async call(tenant, method, url, body, given = token(tenant)) {

@@ -1,0 +1,113 @@
+import { readdir, readFile } from 'node:fs/promises'
+import path from 'node:path'
+import { fileURLToPath } from 'node:url'
+import type { JWK } from 'jose'
+import { SignetError } from '#core/error/signet-error.ts'
+import { readStandardPack } from '#engine/bundle/standard.ts'
+import type { RuleSource } from '#engine/compile/compile.ts'
+import { readSamples } from '#engine/compile/differential.ts'
+import { createOpaMemory } from '#engine/compile/opa-memory.ts'
+import { uuidV7 } from '#runtime/identifier.ts'
+import type { Pool } from '#runtime/postgres/transaction.ts'
+import type { Logger } from '#runtime/telemetry/log.ts'
+import { ActionRunner, type RecordEvent } from './actions/runner.ts'
+import { createBundlePublisher, type BundlePublisher } from './bundles/publisher.ts'
+import type { GovernanceConfig } from './config.ts'
+import type { GovernanceMetrics } from './metrics.ts'
+import type { CompilerDeps } from './policies/compile.ts'
+import { createJudge, type Judge } from './rego/judge.ts'
+
+/** What calls and background work share. */
+export type Services = {
+  readonly runner: ActionRunner
+  readonly compiler: CompilerDeps
+  readonly judge: Judge
+  readonly publisher: BundlePublisher
+  readonly evaluationTimeoutMs: number
+  stop(): Promise<void>
+}
+
+const POLICIES = fileURLToPath(new URL('../policies/', import.meta.url))
+const PACK = 'standard'
+
+/** @throws SignetError CONFIG_INVALID, BUNDLE_INVALID where the shipped pack is not whole */
+export async function createServices(
+  config: GovernanceConfig,
+  deps: { pool: Pool; record: RecordEvent; metrics: GovernanceMetrics; log: Logger; clock: () => Date },
+): Promise<Services> {
+  const { pool, record, metrics, log, clock } = deps
+  const runner = new ActionRunner({
+    pool,
+    record,
+    newId: uuidV7,
+    nowMs: () => clock().getTime(),
+    log,
+    onEnded: (state) => metrics.actions.inc({ state }),
+  })
+  const compiler: CompilerDeps = {
+    opa: config.SIGNET_OPA,
+    memory: createOpaMemory(config.SIGNET_OPA_MEMORY_MIB),
+    samples: await readSamples(path.join(POLICIES, PACK, 'samples')),
+  }
+  const judge = createJudge()
+  const publisher = createBundlePublisher({
+    pool,
+    runner,
+    compiler,
+    pack: {
+      sources: await readPackSources(path.join(POLICIES, PACK)),
+      modules: await readStandardPack(path.join(POLICIES, 'dist', PACK)),
+    },
+    key: await readBundleKey(config.SIGNET_GOVERNANCE_BUNDLE_KEY_FILE),
+    policyData: async () => ({}),
+    clock,
+    newId: uuidV7,
+    log,
+    onPublished: (outcome) => metrics.bundles.inc({ outcome }),
+  })
+  return {
+    runner,
+    compiler,
+    judge,
+    publisher,
+    evaluationTimeoutMs: config.SIGNET_POLICY_EVAL_TIMEOUT_MS,
+    async stop() {
+      await publisher.stop()
+      await judge.close()
+    },
+  }
+}
+
+/** The Rego files of a rule pack, in the order of their paths. */
+async function readPackSources(directory: string): Promise<RuleSource[]> {
+  const names = (await readdir(directory, { recursive: true }))
+    .map((name) => name.replaceAll('\\', '/'))
+    .filter((name) => name.endsWith('.rego') && !name.endsWith('_test.rego'))
+    .sort()
+  return Promise.all(
+    names.map(async (name) => ({
+      path: `${path.basename(directory)}/${name}`,
+      text: await readFile(path.join(directory, name), 'utf8'),
+    })),
+  )
+}
+
+/** @throws SignetError CONFIG_INVALID without what the file holds */
+async function readBundleKey(file: string | undefined): Promise<JWK | null> {
+  if (file === undefined) return null
+  let value: unknown
+  try {
+    value = JSON.parse(await readFile(file, 'utf8'))
+  } catch (cause) {
+    throw new SignetError('CONFIG_INVALID', `SIGNET_GOVERNANCE_BUNDLE_KEY_FILE: ${file} cannot be read as JSON`, {
+      cause,
+    })
+  }
+  const key = ((value as { key?: unknown }).key ?? value) as JWK
+  if (key.kty !== 'EC' || key.crv !== 'P-256' || typeof key.d !== 'string' || typeof key.kid !== 'string')
+    throw new SignetError(
+      'CONFIG_INVALID',
+      `SIGNET_GOVERNANCE_BUNDLE_KEY_FILE: ${file} holds no private P-256 JWK with a kid`,
+    )
+  return key
+}
