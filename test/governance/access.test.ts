@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { rolesFor, workCalls } from './work-calls.ts'
 import { FIRST_PASSWORD, startGovernanceStack, type GovernanceStack } from '#test/support/governance.ts'
 
 /** Who may do what: every shipped role against every call, sign-in, tokens, and one tenant against another. */
@@ -95,6 +96,7 @@ describe('each role, each call', () => {
       allowed: ['Admin', 'ComplianceLead'],
       permission: 'write:checklists',
     },
+    ...workCalls(UNKNOWN).map((one) => ({ ...one, allowed: rolesFor(one) })),
   ]
   it('all calls of the OpenAPI document that take a permission are here', async () => {
     const { paths } = (await stack.call('acme', 'GET', '/openapi.json')).body as {
@@ -330,7 +332,9 @@ describe('one tenant against another', () => {
     expect(body.items.map(({ email }: { email: string }) => email)).toEqual(['admin@globex.example'])
     expect((await signIn('viewer.user@acme.example', FIRST_PASSWORD, 'globex')).status).toBe(401)
     expect(
-      (await stack.events('globex')).every(({ actor }) => actor === 'admin@globex.example' || actor === 'unknown'),
+      (await stack.events('globex')).every(({ actor }) =>
+        ['admin@globex.example', 'unknown', 'system/bundle-publisher'].includes(actor),
+      ),
     ).toBe(true)
   })
   it('the database shows nothing to a login that names no tenant, and no other tenant’s rows to one that does', async () => {

@@ -96,7 +96,7 @@ describe('a policy', () => {
       body: { code: 'CONFLICT' },
     })
     const both = await Promise.all(['low', 'medium'].map((severity) => patch(`/api/v1/policies/${id}`, { severity })))
-    expect(both.map(({ status }) => status).sort()).toEqual([200, 409])
+    expect(both.map(({ status }) => status).toSorted((a, b) => a - b)).toEqual([200, 409])
   })
   it('is in the ledger with what was there before', async () => {
     const events = await stack.events('acme', '&action=policies.write')

@@ -138,7 +138,8 @@ export async function startGovernanceStack(
           ...(body === undefined ? {} : { body: JSON.stringify(body) }),
         })
         const text = await response.text()
-        return { status: response.status, body: text === '' ? null : JSON.parse(text), headers: response.headers }
+        const isJson = /json/.test(response.headers.get('content-type') ?? '')
+        return { status: response.status, body: isJson ? JSON.parse(text) : null, headers: response.headers }
       },
       async restart(more = {}) {
         await running.kill()
