@@ -28,7 +28,10 @@ import { checklistRoutes } from './routes/checklists.ts'
 import { healthRoutes } from './routes/health.ts'
 import { policyRoutes } from './routes/policies.ts'
 import { regulationRoutes } from './routes/regulations.ts'
+import { remediationRoutes } from './routes/remediation.ts'
 import { roleRoutes } from './routes/roles.ts'
+import { ruleRoutes } from './routes/rules.ts'
+import { scanRoutes } from './routes/scans.ts'
 import { serviceAccountRoutes } from './routes/service-accounts.ts'
 import { sessionRoutes } from './routes/session.ts'
 import { tokenRoutes } from './routes/tokens.ts'
@@ -109,6 +112,9 @@ export async function buildApp(deps: GovernanceDeps): Promise<FastifyInstance> {
   actionRoutes(app, calls)
   policyRoutes(app, { ...calls, ...services })
   bundleRoutes(app, calls)
+  ruleRoutes(app, { ...calls, ...services })
+  scanRoutes(app, { ...calls, ...services })
+  remediationRoutes(app, { ...calls, ...services })
   regulationRoutes(app, { ...calls, catalogs })
   checklistRoutes(app, { ...calls, catalogs, look: createLook({ pool, ledger, nowMs }) })
   return app

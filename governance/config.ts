@@ -90,6 +90,27 @@ export const GOVERNANCE_CONFIG = Type.Object({
         'File with the private P-256 key (JWK with `kid`, or `{key, trust}` as `npm start` makes it) that bundles are signed with. Without it none are published: in a cluster the operator does that.',
     }),
   ),
+  SIGNET_GOVERNANCE_RULES_DIR: Type.Optional(
+    Type.String({
+      minLength: 1,
+      allowed: 'the path of a folder',
+      description: 'Folder of scan rules (YAML, JSON) that every tenant has. The shipped packs where unset.',
+    }),
+  ),
+  SIGNET_GOVERNANCE_SCAN_ENDPOINTS: Type.Optional(
+    Type.String({
+      pattern: '^[a-z][a-z0-9_]{0,63}=[^\\s,=]+:\\d{1,5}(,[a-z][a-z0-9_]{0,63}=[^\\s,=]+:\\d{1,5}){0,31}$',
+      allowed: 'NAME=HOST:PORT, several with commas',
+      description: 'TLS endpoints whose certificates scans may look at, as facts `tls.NAME`.',
+    }),
+  ),
+  SIGNET_GOVERNANCE_SCAN_URLS: Type.Optional(
+    Type.String({
+      pattern: '^[a-z][a-z0-9_]{0,63}=https?://[^\\s,]+(,[a-z][a-z0-9_]{0,63}=https?://[^\\s,]+){0,31}$',
+      allowed: 'NAME=URL, several with commas',
+      description: 'URLs whose JSON scans may read, as facts `http.NAME`.',
+    }),
+  ),
   ...TELEMETRY_VARIABLES,
 })
 

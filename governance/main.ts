@@ -14,12 +14,15 @@ import { buildApp } from './app.ts'
 import { readCreateTenantConfig, readGovernanceConfig, readGovernanceMigrateConfig } from './config.ts'
 import { readCatalogs } from './frameworks/catalog.ts'
 import { createGovernanceMetrics } from './metrics.ts'
+import { readRulesFolder } from './rules/folder.ts'
+import { seedFileRules } from './rules/seed.ts'
 import { createServices } from './services.ts'
 import { migrateGovernance } from './store/migrations.ts'
 import { ledgerAuthority, listenerTls } from './tls.ts'
 
 const NAME = 'signet-governance'
 const CATALOGS = fileURLToPath(new URL('../policies/catalogs', import.meta.url))
+const PACKS = fileURLToPath(new URL('../policies/packs', import.meta.url))
 const clock = (): Date => new Date()
 
 async function start(): Promise<StartedProcess> {
@@ -43,17 +46,15 @@ async function start(): Promise<StartedProcess> {
   })
   const record = (tenant: string, event: string): Promise<void> => audit.record(event, tenant)
   const tenants = await query<{ tenant: string }>(pool, 'SELECT tenant FROM signet.tenant_names() AS t(tenant)')
-  await seedAllRoles(
-    pool,
-    tenants.map(({ tenant }) => tenant),
-    { newId: uuidV7, clock },
-  )
+  const names = tenants.map(({ tenant }) => tenant)
+  await seedAllRoles(pool, names, { newId: uuidV7, clock })
+  await seedFileRules(pool, names, await readRulesFolder(config.SIGNET_GOVERNANCE_RULES_DIR ?? PACKS))
   const ledger = {
     url: config.SIGNET_GOVERNANCE_LEDGER_URL,
     read: (path: string, tenant: string): Promise<unknown> => audit.read(path, tenant),
   }
   const catalogs = await readCatalogs(CATALOGS)
-  const services = await createServices(config, { pool, record, metrics, log, clock })
+  const services = await createServices(config, { pool, record, ledger, metrics, log, clock })
   const app = await buildApp({
     pool,
     services,
@@ -104,6 +105,9 @@ async function createTenantAndLeave(): Promise<StartedProcess> {
   const password = passwordFile === undefined ? null : (await readFile(passwordFile, 'utf8')).replace(/\r?\n$/, '')
   const made = { tenant, name: config.SIGNET_NEW_TENANT_NAME ?? tenant, admin: { email, name: email, password } }
   const token = await ensureTenant(config.SIGNET_DATABASE_OWNER_URL, made, { newId: uuidV7, clock })
+  const pool = createPool({ url: config.SIGNET_DATABASE_OWNER_URL, size: 2, applicationName: NAME })
+  await seedFileRules(pool, [tenant], await readRulesFolder(PACKS))
+  await pool.end()
   if (token !== null) await writeFile(config.SIGNET_NEW_TENANT_TOKEN_FILE, `${token}\n`, { mode: 0o600 })
   log.info({ tenant, made: token !== null }, token === null ? 'the tenant was there already' : 'the tenant is there')
   process.exit(0)

@@ -15,7 +15,10 @@ import { createBundlePublisher, type BundlePublisher } from './bundles/publisher
 import type { GovernanceConfig } from './config.ts'
 import type { GovernanceMetrics } from './metrics.ts'
 import type { CompilerDeps } from './policies/compile.ts'
+import type { FactDeps } from './facts/registry.ts'
 import { createJudge, type Judge } from './rego/judge.ts'
+import { createScanner, type Scanner } from './scans/scanner.ts'
+import { keepScanning } from './scans/schedule.ts'
 
 /** What calls and background work share. */
 export type Services = {
@@ -24,6 +27,7 @@ export type Services = {
   readonly judge: Judge
   readonly publisher: BundlePublisher
   readonly evaluationTimeoutMs: number
+  readonly scanner: Scanner
   stop(): Promise<void>
 }
 
@@ -33,9 +37,16 @@ const PACK = 'standard'
 /** @throws SignetError CONFIG_INVALID, BUNDLE_INVALID where the shipped pack is not whole */
 export async function createServices(
   config: GovernanceConfig,
-  deps: { pool: Pool; record: RecordEvent; metrics: GovernanceMetrics; log: Logger; clock: () => Date },
+  deps: {
+    pool: Pool
+    record: RecordEvent
+    ledger: FactDeps['ledger']
+    metrics: GovernanceMetrics
+    log: Logger
+    clock: () => Date
+  },
 ): Promise<Services> {
-  const { pool, record, metrics, log, clock } = deps
+  const { pool, record, ledger, metrics, log, clock } = deps
   const runner = new ActionRunner({
     pool,
     record,
@@ -65,17 +76,43 @@ export async function createServices(
     log,
     onPublished: (outcome) => metrics.bundles.inc({ outcome }),
   })
+  const facts: FactDeps = {
+    pool,
+    ledger,
+    endpoints: namedEndpoints(config.SIGNET_GOVERNANCE_SCAN_ENDPOINTS),
+    urls: named(config.SIGNET_GOVERNANCE_SCAN_URLS),
+    nowMs: () => clock().getTime(),
+  }
+  const scanner = createScanner({ facts, compiler, judge })
+  const scanning = keepScanning({ pool, scanner, newId: uuidV7, clock, runner, log })
   return {
+    scanner,
     runner,
     compiler,
     judge,
     publisher,
     evaluationTimeoutMs: config.SIGNET_POLICY_EVAL_TIMEOUT_MS,
     async stop() {
+      await scanning.stop()
       await publisher.stop()
       await judge.close()
     },
   }
+}
+
+/** `NAME=VALUE`, several with commas. */
+function named(text: string | undefined): Map<string, string> {
+  const entries = (text ?? '').split(',').filter((entry) => entry !== '')
+  return new Map(entries.map((entry) => [entry.slice(0, entry.indexOf('=')), entry.slice(entry.indexOf('=') + 1)]))
+}
+
+function namedEndpoints(text: string | undefined): Map<string, { host: string; port: number }> {
+  return new Map(
+    [...named(text)].map(([name, at]) => {
+      const colon = at.lastIndexOf(':')
+      return [name, { host: at.slice(0, colon).replace(/^\[|\]$/g, ''), port: Number(at.slice(colon + 1)) }]
+    }),
+  )
 }
 
 /** The Rego files of a rule pack, in the order of their paths. */

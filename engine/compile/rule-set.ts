@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import { LRUCache } from 'lru-cache'
 import { SignetError } from '#core/error/signet-error.ts'
 import type { CompiledModule } from '#core/policy/manifest.ts'
-import type { RuleObject } from '#core/rule/model.ts'
+import type { RuleObject, Stage } from '#core/rule/model.ts'
 import { OPERATORS_REGO } from '#core/rule/rego.ts'
 import { maxWasmBytes } from '#engine/bundle/layout.ts'
 import { aggregateOf, modulePath, prepareSources, selectorOf, type RuleSource } from './compile.ts'
@@ -54,6 +54,8 @@ export interface RuleSetOptions {
   /** For the whole compilation. */
   timeoutMs: number
   cache?: CompileCache
+  /** Rules of this stage go in; default egress. */
+  stage?: Stage
   /** With more rules, the module has a selector instead of an entrypoint each; default 400. */
   maxEntrypoints?: number
 }
@@ -107,11 +109,11 @@ export function createCompileCache(options: { maxEntries: number; now?: () => nu
 
 /**
  * Compiles the rules of one scope, and rule files, to one wasm module. A rule that is faulty, too large or too slow to compile is left
- * out and reported; the others go in. Rules of stages other than egress are checked and left out. Deterministic.
+ * out and reported; the others go in. Rules of stages other than `stage` are checked and left out. Deterministic.
  * Throws RULE_INVALID (a rule file is faulty, or the set as a whole is too much), OPA_UNAVAILABLE.
  */
 export async function compileRuleSet(options: RuleSetOptions): Promise<CompiledRuleSet> {
-  const { scope, files = [], cache } = options
+  const { scope, files = [], cache, stage = 'egress' } = options
   return inFolder(options, async (opa) => {
     const problems = new Map<string, readonly RuleProblem[]>()
     const rules = withinLimits(options.rules, problems)
@@ -134,7 +136,7 @@ export async function compileRuleSet(options: RuleSetOptions): Promise<CompiledR
       const preparation = known.get(name) ?? fresh.get(name)!
       if (preparation.problems !== undefined) problems.set(name, preparation.problems)
       else if (taken.has(name)) problems.set(name, [problem(name, 'metadata.name: a shipped rule has this name')])
-      else if ((spec.stage ?? 'egress') === 'egress') included.push(preparation.prepared)
+      else if ((spec.stage ?? 'egress') === stage) included.push(preparation.prepared)
     }
     const module = await build(opa, scope, pack, included, problems, options.maxEntrypoints ?? MAX_ENTRYPOINTS)
     const retries = [...problems.keys()].flatMap((name) => cache?.retryAfterMs(keys.get(name) ?? '') ?? [])

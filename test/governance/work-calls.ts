@@ -14,6 +14,8 @@ export type WorkCall = {
  */
 export function workCalls(unknown: string): WorkCall[] {
   const policy = { name: 'X', policy_type: 'opa_rego', rego_content: 'package x' }
+  const conditions = { fact: 'user.mfa_enabled', operator: 'equal', value: true }
+  const rule = { id: 'x-1', name: 'X', framework: 'NIST', severity: 'low', conditions }
   return [
     { call: ['GET', '/api/v1/policies'], permission: 'read:policies' },
     { call: ['POST', '/api/v1/policies', policy], permission: 'write:policies' },
@@ -26,6 +28,45 @@ export function workCalls(unknown: string): WorkCall[] {
     { call: ['POST', `/api/v1/policies/${unknown}/deactivate`], permission: 'execute:policies' },
     { call: ['GET', '/api/v1/bundle'], permission: 'read:policies' },
     { call: ['GET', '/bundles/policies.tar.gz'], permission: 'read:policies' },
+    { call: ['GET', '/rules'], permission: 'read:rules' },
+    { call: ['POST', '/rules', rule], permission: 'write:rules' },
+    { call: ['GET', '/rules/not-there'], permission: 'read:rules' },
+    { call: ['PATCH', '/rules/not-there', { is_active: false }], permission: 'write:rules' },
+    { call: ['DELETE', '/rules/not-there'], permission: 'delete:rules' },
+    { call: ['POST', '/api/scans', { rule_ids: ['not-there'] }], permission: 'execute:scans' },
+    { call: ['GET', '/api/scans'], permission: 'read:scans' },
+    { call: ['GET', `/api/scans/${unknown}`], permission: 'read:scans' },
+    { call: ['GET', `/api/scans/${unknown}/results`], permission: 'read:scans' },
+    { call: ['GET', `/api/scans/${unknown}/differences?against=${unknown}`], permission: 'read:scans' },
+    { call: ['GET', '/api/scan-schedules'], permission: 'read:scans' },
+    { call: ['POST', '/api/scan-schedules', { cron: '0 3 * * *' }], permission: 'write:scans' },
+    { call: ['PATCH', `/api/scan-schedules/${unknown}`, { is_active: false }], permission: 'write:scans' },
+    { call: ['DELETE', `/api/scan-schedules/${unknown}`], permission: 'write:scans' },
+    { call: ['GET', '/api/remediation/'], permission: 'read:remediation', ownCounts: true },
+    { call: ['POST', '/api/remediation/', { result_id: unknown }], permission: 'write:remediation' },
+    { call: ['GET', `/api/remediation/${unknown}`], permission: 'read:remediation', ownCounts: true },
+    { call: ['GET', `/api/remediation/${unknown}/history`], permission: 'read:remediation', ownCounts: true },
+    {
+      call: ['PATCH', `/api/remediation/${unknown}`, { metadata: {} }],
+      permission: 'write:remediation',
+      ownCounts: true,
+    },
+    {
+      call: ['POST', `/api/remediation/${unknown}/status`, { status: 'closed' }],
+      permission: 'execute:remediation',
+      ownCounts: true,
+    },
+    { call: ['POST', `/api/remediation/${unknown}/assign`, { assigned_to: null }], permission: 'assign:remediation' },
+    {
+      call: ['POST', `/api/remediation/${unknown}/comments`, { text: 'x' }],
+      permission: 'write:remediation',
+      ownCounts: true,
+    },
+    {
+      call: ['POST', `/api/remediation/${unknown}/verify`, { verified: true }],
+      permission: 'execute:remediation',
+      ownCounts: true,
+    },
   ]
 }
 

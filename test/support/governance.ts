@@ -2,6 +2,7 @@ import { spawn, type ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
 import { writeFile } from 'node:fs/promises'
 import path from 'node:path'
+import pg from 'pg'
 import { ensureTenant } from '#governance/access/tenants.ts'
 import { LOGIN_ROLE, migrateGovernance, OWNER_ROLE } from '#governance/store/migrations.ts'
 import { generateBundleKey } from '#engine/bundle/sign.ts'
@@ -33,6 +34,8 @@ export type GovernanceStack = {
   call(tenant: string, method: string, url: string, body?: unknown, token?: string | null): Promise<Called>
   /** Starts the process again, after a kill or while it runs. */
   restart(env?: Record<string, string>): Promise<void>
+  /** A statement in the primary store, as its superuser, with the tenant set. */
+  query(sql: string, tenant: string): Promise<void>
   /** Events of a tenant in the ledger that governance wrote, oldest first. */
   events(tenant: string, query?: string): Promise<LoggedEvent[]>
   stop(): Promise<void>
@@ -144,6 +147,16 @@ export async function startGovernanceStack(
       async restart(more = {}) {
         await running.kill()
         running = await spawnGovernance({ ...env, ...more })
+      },
+      async query(sql, tenant) {
+        const client = new pg.Client(adminUrl)
+        await client.connect()
+        try {
+          await client.query("SELECT set_config('signet.tenant', $1, false)", [tenant])
+          await client.query(sql)
+        } finally {
+          await client.end()
+        }
       },
       async events(tenant, query = '') {
         const response = await fetch(

@@ -1,0 +1,114 @@
+import { Cron } from 'croner'
+import { SignetError } from '#core/error/signet-error.ts'
+import { newTraceId } from '#runtime/identifier.ts'
+import { query, withTenant } from '#runtime/postgres/transaction.ts'
+import type { Logger } from '#runtime/telemetry/log.ts'
+import type { ActionRunner } from '../actions/runner.ts'
+import { noteRun, takeDue, type ScheduleRow } from '../store/schedules.ts'
+import { loggedScan, makeScan, storeScan, type ScanDeps } from './scan.ts'
+
+const SHORTEST_MS = 5 * 60_000
+const LOOK_MS = 5_000
+
+/** In UTC. */
+export function nextRun(cron: string, after: Date): Date {
+  const next = new Cron(cron, { timezone: 'UTC', mode: '5-part' }).nextRun(after)
+  // It was checked when it came; a date that never is (30 February) is as far away as dates go.
+  return next ?? new Date(Date.UTC(9999, 11, 31))
+}
+
+/** @throws SignetError REQUEST_INVALID: no cron, one that never is, or one that is too often */
+export function requireCron(cron: string): void {
+  let runs: Date[]
+  try {
+    runs = new Cron(cron, { timezone: 'UTC', mode: '5-part' }).nextRuns(3, new Date(Date.UTC(2026, 0, 1)))
+  } catch {
+    throw new SignetError(
+      'REQUEST_INVALID',
+      'the body at /cron is no cron of five fields: minute hour day month weekday',
+    )
+  }
+  const [first, second, third] = runs.map((run) => run.getTime())
+  if (first === undefined) throw new SignetError('REQUEST_INVALID', 'the body at /cron names a time that never is')
+  const gaps = [second, third].map((each, i) =>
+    each === undefined ? Infinity : each - (i === 0 ? first : (second ?? 0)),
+  )
+  if (Math.min(...gaps) < SHORTEST_MS)
+    throw new SignetError('REQUEST_INVALID', 'the body at /cron is more often than every five minutes')
+}
+
+/** Runs what is due, one after the other; several processes may. */
+export function keepScanning(deps: ScanDeps & { readonly runner: ActionRunner; readonly log: Logger }): {
+  stop(): Promise<void>
+} {
+  const { pool, runner, log, clock } = deps
+  let stopped = false
+  let running: Promise<void> | null = null
+
+  async function runDue(tenant: string): Promise<boolean> {
+    const due = await withTenant(pool, tenant, (client) =>
+      takeDue(client, tenant, clock(), (cron) => nextRun(cron, clock())),
+    )
+    if (due === null) return false
+    try {
+      await runOne(tenant, due)
+    } catch (error) {
+      log.warn({ error, tenant, schedule: due.id }, 'a scheduled scan was not made')
+      const said = error instanceof SignetError ? error.message.slice(0, 500) : 'it failed here; the log has why'
+      await withTenant(pool, tenant, (client) => noteRun(client, tenant, due.id, { scan: null, error: said }))
+    }
+    return true
+  }
+
+  async function runOne(tenant: string, { id, org_id, rule_ids }: ScheduleRow): Promise<void> {
+    const actor = 'system/scan-schedule'
+    const made = await makeScan(deps, {
+      tenant,
+      orgId: org_id,
+      ruleIds: rule_ids,
+      given: {},
+      trigger: 'schedule',
+      by: actor,
+    })
+    const traceId = newTraceId()
+    const request = {
+      tenant,
+      actor,
+      action: 'execute',
+      resource: 'scans',
+      resourceId: made.scan.id,
+      wanted: { schedule: id, org_id },
+      traceId,
+      requestId: traceId,
+    } as const
+    await runner.runAsSystem(request, async (client) => {
+      const opened = await storeScan(client, tenant, made, deps)
+      await noteRun(client, tenant, id, { scan: made.scan.id, error: null })
+      return { result: undefined, before: null, after: loggedScan(made, opened) }
+    })
+  }
+
+  async function look(): Promise<void> {
+    const tenants = await query<{ tenant: string }>(pool, 'SELECT tenant FROM signet.tenant_names() AS t(tenant)')
+    for (const { tenant } of tenants) {
+      // One a turn, so that a tenant with many schedules does not keep the others waiting.
+      if (stopped) return
+      await runDue(tenant)
+    }
+  }
+
+  const timer = setInterval(() => {
+    running ??= look()
+      .catch((error: unknown) => log.warn({ error }, 'schedules cannot be read; it is tried again'))
+      .finally(() => {
+        running = null
+      })
+  }, LOOK_MS)
+  return {
+    async stop() {
+      stopped = true
+      clearInterval(timer)
+      await running
+    },
+  }
+}
