@@ -25,6 +25,7 @@ import { createReadiness } from './readiness.ts'
 import { actionRoutes } from './routes/actions.ts'
 import { bundleRoutes } from './routes/bundles.ts'
 import { checklistRoutes } from './routes/checklists.ts'
+import { dashboardRoutes } from './routes/dashboard.ts'
 import { healthRoutes } from './routes/health.ts'
 import { policyRoutes } from './routes/policies.ts'
 import { regulationRoutes } from './routes/regulations.ts'
@@ -34,8 +35,10 @@ import { ruleRoutes } from './routes/rules.ts'
 import { scanRoutes } from './routes/scans.ts'
 import { serviceAccountRoutes } from './routes/service-accounts.ts'
 import { sessionRoutes } from './routes/session.ts'
+import { taskRoutes } from './routes/tasks.ts'
 import { tokenRoutes } from './routes/tokens.ts'
 import { userRoutes } from './routes/users.ts'
+import { workflowRoutes } from './routes/workflows.ts'
 import type { Services } from './services.ts'
 
 export type GovernanceDeps = {
@@ -115,6 +118,9 @@ export async function buildApp(deps: GovernanceDeps): Promise<FastifyInstance> {
   ruleRoutes(app, { ...calls, ...services })
   scanRoutes(app, { ...calls, ...services })
   remediationRoutes(app, { ...calls, ...services })
+  workflowRoutes(app, { ...calls, ...services, catalogs })
+  taskRoutes(app, calls)
+  dashboardRoutes(app, { ...calls, ledger })
   regulationRoutes(app, { ...calls, catalogs })
   checklistRoutes(app, { ...calls, catalogs, look: createLook({ pool, ledger, nowMs }) })
   return app

@@ -17,6 +17,7 @@ import type { GovernanceMetrics } from './metrics.ts'
 import type { CompilerDeps } from './policies/compile.ts'
 import type { FactDeps } from './facts/registry.ts'
 import { createJudge, type Judge } from './rego/judge.ts'
+import { releasePolicy } from './workflows/approvals.ts'
 import { createScanner, type Scanner } from './scans/scanner.ts'
 import { keepScanning } from './scans/schedule.ts'
 
@@ -70,7 +71,7 @@ export async function createServices(
       modules: await readStandardPack(path.join(POLICIES, 'dist', PACK)),
     },
     key: await readBundleKey(config.SIGNET_GOVERNANCE_BUNDLE_KEY_FILE),
-    policyData: async () => ({}),
+    policyData: (client, tenant) => releasePolicy(client, tenant, clock()),
     clock,
     newId: uuidV7,
     log,

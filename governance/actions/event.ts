@@ -25,6 +25,8 @@ export type Ending = {
   /** Why it did not happen: an error code, and plain words without what was sent. */
   readonly reason?: { readonly code: string; readonly detail: string }
   readonly latencyMs: number
+  readonly eventType?: string
+  readonly context?: Readonly<Record<string, string>>
 }
 
 const OUTCOMES = { committed: 'success', failed: 'failure', reverted: 'failure', denied: 'denied' } as const
@@ -48,7 +50,7 @@ export function outcomeEvent(subject: ActionSubject, ending: Ending, atMs: numbe
   const resourceId = ending.resourceId ?? subject.resourceId
   return {
     ...envelope({ ...subject, resourceId }, 'outcome', atMs),
-    event_type: state === 'denied' ? 'governance.denied' : 'governance.outcome',
+    event_type: state === 'denied' ? 'governance.denied' : (ending.eventType ?? 'governance.outcome'),
     stage: 'approve',
     before,
     after,
@@ -57,6 +59,7 @@ export function outcomeEvent(subject: ActionSubject, ending: Ending, atMs: numbe
     context: {
       action_id: subject.id,
       state,
+      ...ending.context,
       ...(reason === undefined ? {} : { code: reason.code, reason: reason.detail }),
     },
   }

@@ -43,6 +43,9 @@ export type Change<T> = {
   readonly before: AuditEvent['before']
   readonly after: AuditEvent['after']
   readonly resourceId?: string
+  /** Where the outcome is known elsewhere by another name than `governance.outcome`. */
+  readonly eventType?: string
+  readonly context?: Readonly<Record<string, string>>
 }
 
 export type RunnerDeps = {
@@ -116,9 +119,8 @@ export class ActionRunner {
       result = await retryConflicts(ATTEMPTS, () =>
         withTenant(pool, tenant, async (client) => {
           const changed = await change(client)
-          const { before, after, resourceId } = changed
-          const ending = { state: 'committed', before, after, latencyMs: nowMs() - startedMs } as const
-          const event = outcomeEvent(subject, resourceId === undefined ? ending : { ...ending, resourceId }, nowMs())
+          const { result: _, ...said } = changed
+          const event = outcomeEvent(subject, { ...said, state: 'committed', latencyMs: nowMs() - startedMs }, nowMs())
           outcome = JSON.stringify(event)
           if (!(await endAction(client, tenant, id, 'committed', outcome)))
             throw new SignetError('ACTION_REVERTED', 'this took so long that it was given up; nothing was changed')

@@ -11,7 +11,6 @@ import { dueAt, legalTransitions, REMEDIATION_STATUSES } from '../remediation/st
 import { rerunRule } from '../scans/rerun.ts'
 import { storeScan, type ScanDeps } from '../scans/scan.ts'
 import type { Scanner } from '../scans/scanner.ts'
-import { findServiceAccount, findUser } from '../store/access.ts'
 import { DEFAULT_LIMIT, pageOf, parseCursor } from '../store/paging.ts'
 import {
   findRemediation,
@@ -25,6 +24,7 @@ import {
 } from '../store/remediation.ts'
 import { findResult } from '../store/scans.ts'
 import { requireStorable } from './scans.ts'
+import { requireAssignee } from './tasks.ts'
 
 const Status = Type.Enum(REMEDIATION_STATUSES)
 const Metadata = Type.Record(Type.String({ pattern: '^[A-Za-z][A-Za-z0-9_.-]{0,63}$' }), Type.Unknown(), {
@@ -395,12 +395,6 @@ async function mine(
   if (extent === 'own' && row.assigned_to !== principal.id)
     throw new SignetError('NOT_FOUND', 'there is no such remediation action')
   return row
-}
-
-async function requireAssignee(client: Client, tenant: string, id: string): Promise<void> {
-  const one = (await findUser(client, tenant, id, true)) ?? (await findServiceAccount(client, tenant, id, true))
-  if (one === null || one.state !== 'active')
-    throw new SignetError('REQUEST_INVALID', 'the body at /assigned_to names no active user or service account')
 }
 
 function present({ due_at, created_at, updated_at, metadata, ...row }: RemediationRow) {

@@ -1,6 +1,7 @@
 import Type from 'typebox'
 import { Compile } from 'typebox/compile'
 import { SignetError } from '#core/error/signet-error.ts'
+import type { JsonObject } from '#core/json/value.ts'
 import { RULE_MODES } from '#core/policy/manifest.ts'
 import { Channel, Classification, Digest } from '#core/stamp/schema.ts'
 
@@ -12,8 +13,8 @@ const Mode = Type.Object(
 )
 
 /**
- * Policy data (`docs/reference/policy-data.md`): what the rules of a bundle are applied to here. Until governance publishes it
- * with the bundle, it is a file that an operator edits. Closed: a misspelt member is an error, not a rule that silently lapsed.
+ * Policy data (`docs/reference/policy-data.md`): what the rules of a bundle are applied to here. Besides the approvals that come
+ * with a bundle it is a file that an operator edits. Closed: a misspelt member is an error, not a rule that silently lapsed.
  */
 export const PolicyData = Type.Object(
   {
@@ -80,6 +81,13 @@ const validator = Compile(PolicyData)
 
 function explain(error: { keyword: string; message: string }): string {
   return error.keyword === 'boolean' ? 'there is no such member' : error.message
+}
+
+/** The release approvals that governance publishes in `data.policy.approvals` of a bundle. Throws POLICY_DATA_INVALID. */
+export function bundledApprovals(policy: JsonObject): readonly ApprovalData[] {
+  const { approvals } = policy
+  if (approvals === undefined) return []
+  return parsePolicyData(JSON.stringify({ version: 1, approvals })).approvals ?? []
 }
 
 /** Parses policy data. Throws POLICY_DATA_INVALID naming the place and what is allowed. */

@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto'
 import type { Logger } from 'pino'
 import type { RuleMode } from '#core/policy/manifest.ts'
 import type { Evaluator } from '#engine/evaluate/evaluator.ts'
-import { parsePolicyData, type PolicyData } from './data.ts'
+import { parsePolicyData, type ApprovalData, type PolicyData } from './data.ts'
 import { NO_LABELS, parseLabels, type WorkloadLabels } from './labels.ts'
 import { createPolicy, type Policy } from './policy.ts'
 
@@ -14,6 +14,7 @@ export class PolicyHolder {
   #evaluator: Evaluator | null = null
   #data: PolicyData = { version: 1 }
   #dataDigest = 'none'
+  #bundled: readonly ApprovalData[] = []
   #labels: WorkloadLabels = NO_LABELS
   #labelsDigest = 'none'
   #policy: Policy | null = null
@@ -30,7 +31,9 @@ export class PolicyHolder {
     return this.#policy
   }
 
-  useEvaluator(evaluator: Evaluator): void {
+  /** `approvals`: those that came with the rules, besides those of the policy data. */
+  useEvaluator(evaluator: Evaluator, approvals: readonly ApprovalData[] = []): void {
+    this.#bundled = approvals
     // The previous one is not closed: exchanges that await their upstream still judge with it. The last of them lets go of it.
     this.#evaluator = evaluator
     this.#rebuild()
@@ -60,7 +63,9 @@ export class PolicyHolder {
     if (this.#evaluator !== null) {
       // Labels, too, decide what is let out: with them the entity tags change.
       const digest = this.#labels === NO_LABELS ? this.#dataDigest : `${this.#dataDigest} ${this.#labelsDigest}`
-      this.#policy = createPolicy(this.#evaluator, this.#data, digest, this.#defaultMode, this.#labels)
+      const approvals = [...(this.#data.approvals ?? []), ...this.#bundled]
+      const data = this.#bundled.length === 0 ? this.#data : { ...this.#data, approvals }
+      this.#policy = createPolicy(this.#evaluator, data, digest, this.#defaultMode, this.#labels)
     }
   }
 }

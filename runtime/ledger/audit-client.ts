@@ -23,7 +23,7 @@ export type AuditClient = {
    */
   record(event: AuditEvent | string, tenant?: string): Promise<void>
   /**
-   * The JSON that the ledger answers to `GET path` with, 64 KiB at most.
+   * The JSON that the ledger answers to `GET path` with, 8 MiB at most.
    * @throws SignetError as `record`; LEDGER_REFUSED for anything but JSON
    */
   read(path: string, tenant?: string): Promise<unknown>
@@ -31,7 +31,8 @@ export type AuditClient = {
 }
 
 const LOGS = '/api/audit/logs'
-const MAX_ANSWER_BYTES = 64 * 1024
+/** A hundred events, each as large as may be. */
+const MAX_ANSWER_BYTES = 8 << 20
 
 export function createAuditClient(options: AuditClientOptions): AuditClient {
   const { url, timeoutMs = 10_000 } = options
