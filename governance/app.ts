@@ -25,11 +25,14 @@ import { createReadiness } from './readiness.ts'
 import { actionRoutes } from './routes/actions.ts'
 import { bundleRoutes } from './routes/bundles.ts'
 import { checklistRoutes } from './routes/checklists.ts'
+import { complianceEventRoutes } from './routes/compliance-events.ts'
 import { dashboardRoutes } from './routes/dashboard.ts'
+import { evidenceRoutes } from './routes/evidence.ts'
 import { healthRoutes } from './routes/health.ts'
 import { policyRoutes } from './routes/policies.ts'
 import { regulationRoutes } from './routes/regulations.ts'
 import { remediationRoutes } from './routes/remediation.ts'
+import { resolutionRoutes } from './routes/resolution.ts'
 import { roleRoutes } from './routes/roles.ts'
 import { ruleRoutes } from './routes/rules.ts'
 import { scanRoutes } from './routes/scans.ts'
@@ -120,7 +123,10 @@ export async function buildApp(deps: GovernanceDeps): Promise<FastifyInstance> {
   remediationRoutes(app, { ...calls, ...services })
   workflowRoutes(app, { ...calls, ...services, catalogs })
   taskRoutes(app, calls)
+  complianceEventRoutes(app, { ...calls, ...services, onViolation: (tenant) => services.resolver.touch(tenant) })
+  resolutionRoutes(app, { ...calls, ...services })
   dashboardRoutes(app, { ...calls, ledger })
+  evidenceRoutes(app, { ...calls, ...services, catalogs, ledger })
   regulationRoutes(app, { ...calls, catalogs })
   checklistRoutes(app, { ...calls, catalogs, look: createLook({ pool, ledger, nowMs }) })
   return app

@@ -4,6 +4,7 @@ import { SignetError } from '#core/error/signet-error.ts'
 import { LISTEN_ADDRESS, parseListenAddress, type ListenAddress } from '#runtime/http/listen.ts'
 import { readConfig } from '#runtime/config.ts'
 import { TELEMETRY_VARIABLES } from '#runtime/telemetry/variables.ts'
+import { EVIDENCE_VARIABLES } from './evidence/variables.ts'
 
 const databaseUrl = (description: string): Type.TString =>
   Type.String({
@@ -111,6 +112,28 @@ export const GOVERNANCE_CONFIG = Type.Object({
       description: 'URLs whose JSON scans may read, as facts `http.NAME`.',
     }),
   ),
+  ...EVIDENCE_VARIABLES,
+  SIGNET_GOVERNANCE_STRIPE_SECRETS_FILE: Type.Optional(
+    Type.String({
+      minLength: 1,
+      allowed: 'the path of a file',
+      description: 'File with what Stripe signs its events with, JSON by tenant: `{"acme": "whsec_…"}`; read at start.',
+    }),
+  ),
+  SIGNET_GOVERNANCE_BILLING_URL: Type.Optional(
+    Type.String({
+      pattern: '^https?://[^\\s/]+/?$',
+      allowed: 'an http or https URL without a path',
+      description: 'Stripe, or a billing API of its form, which violations about billing are resolved by.',
+    }),
+  ),
+  SIGNET_GOVERNANCE_BILLING_KEY_FILE: Type.Optional(
+    Type.String({
+      minLength: 1,
+      allowed: 'the path of a file',
+      description: 'File with the key for it; read for each call.',
+    }),
+  ),
   ...TELEMETRY_VARIABLES,
 })
 
@@ -161,6 +184,14 @@ export function readGovernanceConfig(env: Environment = process.env): Governance
     throw new SignetError(
       'CONFIG_INVALID',
       'SIGNET_GOVERNANCE_TLS_CERT and SIGNET_GOVERNANCE_TLS_KEY must be set together',
+    )
+  if (
+    (values.SIGNET_GOVERNANCE_BILLING_URL === undefined) !==
+    (values.SIGNET_GOVERNANCE_BILLING_KEY_FILE === undefined)
+  )
+    throw new SignetError(
+      'CONFIG_INVALID',
+      'SIGNET_GOVERNANCE_BILLING_URL and SIGNET_GOVERNANCE_BILLING_KEY_FILE must be set together',
     )
   return {
     ...values,

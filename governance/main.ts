@@ -54,7 +54,7 @@ async function start(): Promise<StartedProcess> {
     read: (path: string, tenant: string): Promise<unknown> => audit.read(path, tenant),
   }
   const catalogs = await readCatalogs(CATALOGS)
-  const services = await createServices(config, { pool, record, ledger, metrics, log, clock })
+  const services = await createServices(config, { pool, record, ledger, catalogs, metrics, log, clock })
   const app = await buildApp({
     pool,
     services,

@@ -31,6 +31,23 @@ export function createGovernanceMetrics(registry: MetricsRegistry) {
       labelNames: ['outcome'] as const,
       registers,
     }),
+    evidence: new Counter({
+      name: 'signet_governance_evidence_collected',
+      help: 'Evidence that was collected on a schedule, by kind',
+      labelNames: ['kind'] as const,
+      registers,
+    }),
+    evidenceDeleted: new Counter({
+      name: 'signet_governance_evidence_files_deleted',
+      help: 'Files of evidence that nothing referred to and that are deleted',
+      registers,
+    }),
+    resolutions: new Counter({
+      name: 'signet_governance_resolutions',
+      help: 'Tries to resolve a violation automatically, by outcome',
+      labelNames: ['outcome'] as const,
+      registers,
+    }),
     outcomesRefused: new Gauge({
       name: 'signet_governance_outcomes_refused',
       help: 'Outcomes that the ledger refuses, at the last sweep',

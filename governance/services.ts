@@ -15,7 +15,13 @@ import { createBundlePublisher, type BundlePublisher } from './bundles/publisher
 import type { GovernanceConfig } from './config.ts'
 import type { GovernanceMetrics } from './metrics.ts'
 import type { CompilerDeps } from './policies/compile.ts'
+import { openArtifactStore, type ArtifactStore } from './evidence/artifact-store.ts'
+import { keepCollecting } from './evidence/collector.ts'
+import type { EventRules } from './events/judge.ts'
+import { createBillingApi } from './resolution/billing.ts'
+import { createResolver, type Resolver } from './resolution/resolver.ts'
 import type { FactDeps } from './facts/registry.ts'
+import type { Catalog } from './frameworks/catalog.ts'
 import { createJudge, type Judge } from './rego/judge.ts'
 import { releasePolicy } from './workflows/approvals.ts'
 import { createScanner, type Scanner } from './scans/scanner.ts'
@@ -29,6 +35,10 @@ export type Services = {
   readonly publisher: BundlePublisher
   readonly evaluationTimeoutMs: number
   readonly scanner: Scanner
+  readonly eventRules: EventRules
+  readonly resolver: Resolver
+  readonly artifacts: ArtifactStore
+  readonly maxFileBytes: number
   stop(): Promise<void>
 }
 
@@ -42,12 +52,13 @@ export async function createServices(
     pool: Pool
     record: RecordEvent
     ledger: FactDeps['ledger']
+    catalogs: ReadonlyMap<string, Catalog>
     metrics: GovernanceMetrics
     log: Logger
     clock: () => Date
   },
 ): Promise<Services> {
-  const { pool, record, ledger, metrics, log, clock } = deps
+  const { pool, record, ledger, catalogs, metrics, log, clock } = deps
   const runner = new ActionRunner({
     pool,
     record,
@@ -86,7 +97,38 @@ export async function createServices(
   }
   const scanner = createScanner({ facts, compiler, judge })
   const scanning = keepScanning({ pool, scanner, newId: uuidV7, clock, runner, log })
+  const artifacts = openArtifactStore({
+    bucket: config.SIGNET_EVIDENCE_ARTIFACT_BUCKET,
+    region: config.SIGNET_EVIDENCE_REGION,
+    endpoint: config.SIGNET_EVIDENCE_ENDPOINT,
+    prefix: config.SIGNET_EVIDENCE_PREFIX,
+    timeoutMs: config.SIGNET_EVIDENCE_STORE_TIMEOUT_MS,
+  })
+  const collecting = keepCollecting({ pool, artifacts, ledger, catalogs, newId: uuidV7, clock, runner, log, metrics })
+  const [eventPack] = await readStandardPack(path.join(POLICIES, 'dist', 'events'))
+  const eventRules: EventRules = {
+    judge,
+    pack: eventPack!,
+    stripeSecrets: await readSecrets(config.SIGNET_GOVERNANCE_STRIPE_SECRETS_FILE),
+  }
+  const { SIGNET_GOVERNANCE_BILLING_URL: billingUrl, SIGNET_GOVERNANCE_BILLING_KEY_FILE: keyFile } = config
+  const billing =
+    billingUrl === undefined || keyFile === undefined ? null : createBillingApi({ url: billingUrl, keyFile })
+  const resolver = createResolver({
+    pool,
+    runner,
+    eventRules,
+    billing,
+    newId: uuidV7,
+    clock,
+    log,
+    onAttempt: (outcome) => metrics.resolutions.inc({ outcome }),
+  })
   return {
+    eventRules,
+    resolver,
+    artifacts,
+    maxFileBytes: config.SIGNET_EVIDENCE_MAX_BYTES,
     scanner,
     runner,
     compiler,
@@ -95,10 +137,33 @@ export async function createServices(
     evaluationTimeoutMs: config.SIGNET_POLICY_EVAL_TIMEOUT_MS,
     async stop() {
       await scanning.stop()
+      await resolver.stop()
+      await billing?.close()
+      await collecting.stop()
+      artifacts.close()
       await publisher.stop()
       await judge.close()
     },
   }
+}
+
+/** @throws SignetError CONFIG_INVALID without what the file holds */
+async function readSecrets(file: string | undefined): Promise<Map<string, string>> {
+  if (file === undefined) return new Map()
+  try {
+    const value: unknown = JSON.parse(await readFile(file, 'utf8'))
+    const entries = Object.entries(value as Record<string, unknown>)
+    if (entries.every((entry): entry is [string, string] => typeof entry[1] === 'string' && entry[1] !== ''))
+      return new Map(entries)
+  } catch (cause) {
+    throw new SignetError('CONFIG_INVALID', `SIGNET_GOVERNANCE_STRIPE_SECRETS_FILE: ${file} cannot be read as JSON`, {
+      cause,
+    })
+  }
+  throw new SignetError(
+    'CONFIG_INVALID',
+    `SIGNET_GOVERNANCE_STRIPE_SECRETS_FILE: ${file} holds something else than texts by tenant`,
+  )
 }
 
 /** `NAME=VALUE`, several with commas. */

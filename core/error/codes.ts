@@ -97,7 +97,11 @@ export const ERROR_CODES = {
   OUTCOME_PENDING: { status: 503, title: 'The change is made; its record is not confirmed yet' },
   CONFLICT: { status: 409, title: 'It conflicts with what is there' },
   EVALUATION_LIMIT: { status: 422, title: 'The policy takes more time or memory than it may' },
+  CONNECTOR_FAILED: { status: 502, title: 'A system that is acted through does not answer, or not as it should' },
   POLICY_LIMIT: { status: 409, title: 'There are as many as there may be' },
+  MEDIA_TYPE_REFUSED: { status: 415, title: 'Files of this type are not taken' },
+  EVIDENCE_UNAVAILABLE: { status: 503, title: 'The evidence store does not answer, or refuses' },
+  EVIDENCE_ALTERED: { status: 500, title: 'The file is not what was kept' },
   // operator
   KUBERNETES_UNAVAILABLE: { status: 503, title: 'The Kubernetes API cannot be reached' },
   KUBERNETES_REFUSED: { status: 502, title: 'The Kubernetes API refuses the request' },

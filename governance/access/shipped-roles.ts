@@ -27,6 +27,9 @@ const WORK = [
   'reports',
 ] as const satisfies readonly Resource[]
 
+/** Violations, and the events that they are found in, are for those who answer for them: members report, and see none. */
+const OPEN_WORK = WORK.filter((resource) => resource !== 'events' && resource !== 'violations')
+
 /** The roles that every tenant begins with. A tenant makes others beside them; these are what the release says. */
 export const SHIPPED_ROLES: readonly ShippedRole[] = [
   { name: 'Admin', description: 'Everything.', permissions: all('*', '*') },
@@ -34,8 +37,8 @@ export const SHIPPED_ROLES: readonly ShippedRole[] = [
     name: 'ProjectManager',
     description: 'Runs, assigns and overrides the work; does not change what is asked of it.',
     permissions: [
-      ...all('read', ...WORK),
-      ...all('write', 'remediation', 'tasks', 'workflows', 'evidence'),
+      ...all('read', ...OPEN_WORK),
+      ...all('write', 'remediation', 'tasks', 'workflows', 'evidence', 'events'),
       ...all('execute', 'scans', 'remediation', 'tasks', 'workflows'),
       ...all('assign', 'remediation', 'tasks', 'workflows'),
       ...all('override', 'tasks', 'workflows'),
@@ -50,9 +53,10 @@ export const SHIPPED_ROLES: readonly ShippedRole[] = [
       ...own('read', 'tasks', 'remediation', 'workflows'),
       ...own('write', 'tasks', 'remediation'),
       ...own('execute', 'tasks', 'remediation'),
+      ...all('write', 'events'),
     ],
   },
-  { name: 'Viewer', description: 'Reads the work.', permissions: all('read', ...WORK) },
+  { name: 'Viewer', description: 'Reads the work.', permissions: all('read', ...OPEN_WORK) },
   {
     name: 'ComplianceLead',
     description: 'Says what is asked: policies, rules, checklists, and how violations end.',

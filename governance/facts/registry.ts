@@ -44,7 +44,6 @@ const HANDLERS: Readonly<Record<string, (deps: FactDeps, tenant: string) => Prom
     return Object.fromEntries(seen)
   },
 }
-export const FACT_NAMES: readonly string[] = ['user', ...Object.keys(HANDLERS)]
 
 /** Gathers what `wanted` names (`database`, `user`): each within five seconds, and none of them keeps the others back. */
 export async function gatherFacts(deps: FactDeps, tenant: string, wanted: ReadonlySet<string>): Promise<Gathered> {

@@ -100,6 +100,14 @@ describe('assess', () => {
     const { status, expired } = assess(CONTROL, null, said('implemented', until), NOW)
     expect([status, expired]).toEqual(want)
   })
+  it.each([
+    { what: 'none', evidence: { fresh: 0, stale: 0 }, want: ['implemented', false] },
+    { what: 'some that is out of date', evidence: { fresh: 1, stale: 2 }, want: ['implemented', false] },
+    { what: 'all out of date', evidence: { fresh: 0, stale: 1 }, want: ['in_progress', true] },
+  ])('what was said, with evidence: $what', ({ evidence, want }) => {
+    const { status, expired } = assess(CONTROL, null, said('implemented'), NOW, evidence)
+    expect([status, expired]).toEqual(want)
+  })
 })
 
 it.each([

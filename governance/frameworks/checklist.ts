@@ -16,6 +16,9 @@ export type Statement = {
   readonly updatedAt: Date
 }
 
+/** Evidence of a control: what says something of today, and files that are out of date. */
+export type EvidenceCount = { readonly fresh: number; readonly stale: number }
+
 export type AssessedControl = {
   readonly control: Control
   readonly status: Status
@@ -23,9 +26,12 @@ export type AssessedControl = {
   readonly basis: 'check' | 'statement' | 'check and statement' | 'nothing'
   readonly check: CheckResult | null
   readonly statement: Statement | null
-  /** What was said held until a day that is over. */
+  readonly evidence: EvidenceCount
+  /** What was said held until a day that is over, or all of its evidence did. */
   readonly expired: boolean
 }
+
+const NO_EVIDENCE: EvidenceCount = { fresh: 0, stale: 0 }
 
 /**
  * The status of a control. A check that is not met keeps it from being implemented, whatever anybody says; one that is met is enough only
@@ -36,8 +42,10 @@ export function assess(
   check: CheckResult | null,
   statement: Statement | null,
   now: Date,
+  evidence: EvidenceCount = NO_EVIDENCE,
 ): AssessedControl {
-  const expired = statement?.validUntil != null && statement.validUntil <= now
+  const isOver = statement?.validUntil != null && statement.validUntil <= now
+  const expired = statement !== null && (isOver || (evidence.stale > 0 && evidence.fresh === 0))
   const said: Status =
     statement === null
       ? 'not_started'
@@ -45,7 +53,7 @@ export function assess(
         ? 'in_progress'
         : statement.status
   const seen = check?.result ?? 'unknown'
-  const common = { control, check, statement, expired }
+  const common = { control, check, statement, evidence, expired }
   if (control.automation === 'full' && seen !== 'unknown')
     return { ...common, status: seen === 'met' ? 'implemented' : 'not_started', basis: 'check' }
   if (seen === 'not_met')
@@ -91,6 +99,7 @@ export function assessAll(
   checks: ReadonlyMap<string, CheckResult>,
   statements: ReadonlyMap<string, Statement>,
   now: Date,
+  evidence: ReadonlyMap<string, EvidenceCount> = new Map(),
 ): AssessedControl[] {
   return catalog.controls.map((control) =>
     assess(
@@ -98,6 +107,7 @@ export function assessAll(
       control.check === undefined ? null : (checks.get(control.check) ?? null),
       statements.get(control.id) ?? null,
       now,
+      evidence.get(control.id),
     ),
   )
 }

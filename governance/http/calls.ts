@@ -31,6 +31,8 @@ type Description = {
   readonly params?: TObject
   readonly query?: TObject
   readonly body?: TSchema
+  /** Media types of a body that is no JSON. */
+  readonly consumes?: readonly string[]
   /** Of the answer; null: 204, nothing. */
   readonly answer: TSchema | null
   readonly status?: 200 | 201 | 202
@@ -55,7 +57,7 @@ export function defineCall<const D extends Description>(
   call: D,
   handler: (input: Input<D>, request: FastifyRequest, reply: FastifyReply) => Promise<Answer<D>>,
 ): void {
-  const { method, url, summary, tag, permission, params, query, body, answer, mediaType } = call
+  const { method, url, summary, tag, permission, params, query, body, consumes, answer, mediaType } = call
   const status = answer === null ? 204 : (call.status ?? 200)
   const scope = typeof permission === 'string' ? permission : permission.join(':')
   app.route({
@@ -69,6 +71,7 @@ export function defineCall<const D extends Description>(
       ...(params === undefined ? {} : { params }),
       ...(query === undefined ? {} : { querystring: query }),
       ...(body === undefined ? {} : { body }),
+      ...(consumes === undefined ? {} : { consumes: [...consumes] }),
       response: {
         [status]:
           mediaType === undefined

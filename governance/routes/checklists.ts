@@ -5,8 +5,17 @@ import { isRealTimestamp } from '#core/time/timestamp.ts'
 import { defineCall, principalOf, read, requireVersion, write, type CallDeps } from '../http/calls.ts'
 import { Text, Time } from '../http/schemas.ts'
 import type { Catalog } from '../frameworks/catalog.ts'
-import { assess, assessAll, scoreOf, STATUSES, type AssessedControl, type Statement } from '../frameworks/checklist.ts'
+import {
+  assess,
+  assessAll,
+  scoreOf,
+  STATUSES,
+  type AssessedControl,
+  type EvidenceCount,
+  type Statement,
+} from '../frameworks/checklist.ts'
 import type { Look } from '../frameworks/look.ts'
+import { countEvidence } from '../store/evidence.ts'
 import { findStatement, findStatements, putStatement } from '../store/checklists.ts'
 import { ControlShape, presentControl } from './regulations.ts'
 
@@ -19,6 +28,10 @@ const Assessed = Type.Object({
     Type.Null(),
     Type.Object({ result: Type.Enum(['met', 'not_met', 'unknown']), detail: Type.String() }),
   ]),
+  evidence: Type.Object(
+    { fresh: Type.Integer(), stale: Type.Integer() },
+    { description: 'Pieces of evidence that are linked to it (/api/v1/evidence).' },
+  ),
   statement: Type.Union([
     Type.Null(),
     Type.Object({
@@ -93,16 +106,20 @@ export function checklistRoutes(app: FastifyInstance, deps: Deps): void {
     async ({ query: { framework } }, request) => {
       const wanted =
         framework === undefined ? [...deps.catalogs.values()] : [catalogOf(deps, framework, 'the query at /framework')]
-      const statements = await read(deps, request, { action: 'read', resource }, async (client, { tenant }) => {
-        const byFramework = new Map<string, ReadonlyMap<string, Statement>>()
-        for (const { id } of wanted) byFramework.set(id, await findStatements(client, tenant, id))
+      const now = deps.clock()
+      const known = await read(deps, request, { action: 'read', resource }, async (client, { tenant }) => {
+        const byFramework = new Map<string, KnownOfFramework>()
+        for (const { id } of wanted) {
+          const statements = await findStatements(client, tenant, id)
+          byFramework.set(id, { statements, evidence: await countEvidence(client, tenant, id, now) })
+        }
         return byFramework
       })
       const { results, checkedAt } = await deps.look(principalOf(request).tenant)
-      const now = deps.clock()
       return {
         items: wanted.map((catalog) => {
-          const controls = assessAll(catalog, results, statements.get(catalog.id) ?? new Map(), now)
+          const { statements = new Map(), evidence } = known.get(catalog.id) ?? {}
+          const controls = assessAll(catalog, results, statements, now, evidence)
           const { id, title } = catalog
           return {
             framework: id,
@@ -137,36 +154,54 @@ export function checklistRoutes(app: FastifyInstance, deps: Deps): void {
         throw new SignetError('REQUEST_INVALID', `the body at /control names no control of ${framework}`)
       const validUntil = until === undefined ? undefined : until === null ? null : new Date(until)
       const target = { action: 'write', resource, id: `${framework}:${controlId}` } as const
-      const statement = await write(deps, request, target, body, async (client, { tenant, principal }) => {
-        const before = await findStatement(client, tenant, framework, controlId)
-        const base = before ?? NOTHING_SAID
-        requireVersion(base, version)
-        const after = await putStatement(
-          client,
-          tenant,
-          { framework, control: controlId },
-          {
-            status: said.status ?? base.status,
-            owner: said.owner ?? base.owner,
-            note: said.note ?? base.note,
-            evidence: said.evidence ?? base.evidence,
-            validUntil: validUntil === undefined ? base.validUntil : validUntil,
-            updatedBy: principal.name,
-          },
-        )
-        return { result: after, before: before === null ? null : logged(before), after: logged(after) }
-      })
+      const now = deps.clock()
+      const { statement, evidence } = await write(
+        deps,
+        request,
+        target,
+        body,
+        async (client, { tenant, principal }) => {
+          const before = await findStatement(client, tenant, framework, controlId)
+          const base = before ?? NOTHING_SAID
+          requireVersion(base, version)
+          const after = await putStatement(
+            client,
+            tenant,
+            { framework, control: controlId },
+            {
+              status: said.status ?? base.status,
+              owner: said.owner ?? base.owner,
+              note: said.note ?? base.note,
+              evidence: said.evidence ?? base.evidence,
+              validUntil: validUntil === undefined ? base.validUntil : validUntil,
+              updatedBy: principal.name,
+            },
+          )
+          const counts = await countEvidence(client, tenant, framework, now)
+          return {
+            result: { statement: after, evidence: counts.get(controlId) },
+            before: before === null ? null : logged(before),
+            after: logged(after),
+          }
+        },
+      )
       const { results } = await deps.look(principalOf(request).tenant)
       return present(
         assess(
           control,
           control.check === undefined ? null : (results.get(control.check) ?? null),
           statement,
-          deps.clock(),
+          now,
+          evidence,
         ),
       )
     },
   )
+}
+
+type KnownOfFramework = {
+  readonly statements: ReadonlyMap<string, Statement>
+  readonly evidence: ReadonlyMap<string, EvidenceCount>
 }
 
 function catalogOf({ catalogs }: Deps, id: string, where: string): Catalog {
@@ -179,12 +214,13 @@ function catalogOf({ catalogs }: Deps, id: string, where: string): Catalog {
   return catalog
 }
 
-function present({ control, status, basis, check, statement, expired }: AssessedControl) {
+function present({ control, status, basis, check, statement, evidence, expired }: AssessedControl) {
   return {
     ...presentControl(control),
     status,
     basis,
     result: check,
+    evidence: { ...evidence },
     statement:
       statement === null
         ? null

@@ -136,3 +136,34 @@ export async function onlyIn(
   )
   return rows
 }
+
+/** The newest since then that applied all rules to facts as they were; null where there is none. */
+export async function newestScan(client: Client, tenant: string, since: Date): Promise<ScanRow | null> {
+  const { rows } = await client.query<ScanRow>(
+    `SELECT ${SCAN} FROM signet.scans WHERE tenant = $1 AND created_at > $2 AND rule_ids IS NULL AND given_facts = '[]'
+     ORDER BY created_at DESC, id DESC LIMIT 1`,
+    [tenant, since],
+  )
+  return rows[0] ?? null
+}
+
+export type RuleSummary = {
+  readonly rule_id: string
+  readonly framework: string
+  readonly severity: string
+  /** That the rule names as what it is about; null for none. */
+  readonly control: string | null
+  readonly passed: number
+  readonly failed: number
+}
+
+/** Results of a scan by rule, a thousand at most. */
+export async function summarizeScan(client: Client, tenant: string, scanId: string): Promise<RuleSummary[]> {
+  const { rows } = await client.query<RuleSummary>(
+    `SELECT rule_id, min(compliance_framework) AS framework, min(severity) AS severity, min(details #>> '{params,control}') AS control,
+       count(*) FILTER (WHERE passed)::int AS passed, count(*) FILTER (WHERE NOT passed)::int AS failed
+     FROM signet.scan_results WHERE tenant = $1 AND scan_id = $2 GROUP BY rule_id ORDER BY rule_id LIMIT 1000`,
+    [tenant, scanId],
+  )
+  return rows
+}

@@ -111,7 +111,14 @@ describe('each role, each call', () => {
       calls
         .map(
           ({ call: [method, url] }) =>
-            `${method} ${url.replace(/\?.*/, '').replaceAll(UNKNOWN, '{id}').replace('not-there', '{id}').replace('/soc2/', '/{reg}/')}`,
+            `${method} ${url
+              .replace(/\?.*/, '')
+              .replaceAll(UNKNOWN, '{id}')
+              .replace('/reference/tier/not-there', '/reference/{kind}/{key}')
+              .replace('/reference/tier/gold', '/reference/{kind}/{key}')
+              .replace(/\/reference\/tier$/, '/reference/{kind}')
+              .replace('not-there', '{id}')
+              .replace('/soc2/', '/{reg}/')}`,
         )
         .sort(),
     ).toEqual(documented.sort())

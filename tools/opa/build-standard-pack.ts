@@ -5,18 +5,24 @@ import { compileModule } from '#engine/compile/compile.ts'
 import { ensureOpa } from './build.ts'
 
 const POLICIES = fileURLToPath(new URL('../../policies/', import.meta.url))
-const PACK = 'standard'
-/** Where the compiled pack is committed, so that starting Signet needs no OPA. */
-export const STANDARD_PACK_DIRECTORY = join(POLICIES, 'dist', PACK)
+/** The rules of responses, and those of compliance events. */
+export const PACKS = ['standard', 'events'] as const
+export type Pack = (typeof PACKS)[number]
+/** Where a compiled pack is committed, so that starting Signet needs no OPA. */
+export const packDirectory = (pack: Pack): string => join(POLICIES, 'dist', pack)
+export const STANDARD_PACK_DIRECTORY = packDirectory('standard')
 
-/** The files of the compiled standard pack, by name. Sources: all `*.rego` below `policies/standard/` but tests. */
-export async function compileStandardPack(opa: string): Promise<Map<string, Buffer>> {
-  const directory = join(POLICIES, PACK)
+/** The files of the compiled standard pack, by name. */
+export const compileStandardPack = (opa: string): Promise<Map<string, Buffer>> => compilePack('standard', opa)
+
+/** The files of a compiled pack, by name. Sources: all `*.rego` below `policies/PACK/` but tests. */
+export async function compilePack(pack: Pack, opa: string): Promise<Map<string, Buffer>> {
+  const directory = join(POLICIES, pack)
   const names = (await readdir(directory, { recursive: true }))
     .map((name) => name.replaceAll('\\', '/'))
     .filter((name) => name.endsWith('.rego') && !name.endsWith('_test.rego'))
   const sources = await Promise.all(
-    names.map(async (path) => ({ path: `${PACK}/${path}`, text: await readFile(join(directory, path), 'utf8') })),
+    names.map(async (path) => ({ path: `${pack}/${path}`, text: await readFile(join(directory, path), 'utf8') })),
   )
   const { wasm, module } = await compileModule({ scope: 'root', sources, opa, timeoutMs: 60_000 })
   return new Map([
@@ -26,8 +32,11 @@ export async function compileStandardPack(opa: string): Promise<Map<string, Buff
 }
 
 if (import.meta.main) {
-  const files = await compileStandardPack(await ensureOpa())
-  await mkdir(STANDARD_PACK_DIRECTORY, { recursive: true })
-  for (const [name, content] of files) await writeFile(join(STANDARD_PACK_DIRECTORY, name), content)
-  process.stdout.write(`wrote ${[...files.keys()].join(' and ')} to policies/dist/${PACK}\n`)
+  const opa = await ensureOpa()
+  for (const pack of PACKS) {
+    const files = await compilePack(pack, opa)
+    await mkdir(packDirectory(pack), { recursive: true })
+    for (const [name, content] of files) await writeFile(join(packDirectory(pack), name), content)
+    process.stdout.write(`wrote ${[...files.keys()].join(' and ')} to policies/dist/${pack}\n`)
+  }
 }
