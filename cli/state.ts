@@ -22,7 +22,8 @@ export type StateFolder = {
   readonly passwords: string
   readonly bundleKey: string
   readonly bundleTrust: string
-  readonly bundle: string
+  /** The proxy's, for governance: it gets its bundle there. */
+  readonly bundleToken: string
   readonly policyData: string
   readonly spool: string
   readonly logs: string
@@ -46,7 +47,7 @@ export function stateFolder(folder: string): StateFolder {
     passwords: at('postgres-passwords.json'),
     bundleKey: at('bundle-key.json'),
     bundleTrust: at('bundle-trust.json'),
-    bundle: at('bundle.tar.gz'),
+    bundleToken: at('bundle.token'),
     policyData: at('policy-data.json'),
     spool: at('spool'),
     logs: at('logs'),

@@ -164,6 +164,13 @@ export const CREATE_TENANT_CONFIG = Type.Object({
   SIGNET_NEW_TENANT_ADMIN_PASSWORD_FILE: Type.Optional(
     Type.String({ minLength: 1, description: 'File with that user’s password. Without it, only the token is there.' }),
   ),
+  SIGNET_NEW_TENANT_BUNDLE_TOKEN_FILE: Type.Optional(
+    Type.String({
+      minLength: 1,
+      description:
+        'Where a token is written (mode 0600) that proxies get the tenant’s bundle with; a new one each time, it holds for a year.',
+    }),
+  ),
   SIGNET_NEW_TENANT_TOKEN_FILE: Type.String({
     minLength: 1,
     description: 'Where the token of that user is written (mode 0600); it holds for a day.',

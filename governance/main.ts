@@ -9,7 +9,7 @@ import { runProcess, type StartedProcess } from '#runtime/process/lifecycle.ts'
 import { createLogger } from '#runtime/telemetry/log.ts'
 import { createMetricsRegistry } from '#runtime/telemetry/metrics.ts'
 import { keepSweeping } from './actions/upkeep.ts'
-import { ensureTenant, seedAllRoles } from './access/tenants.ts'
+import { ensureTenant, makeBundleToken, seedAllRoles } from './access/tenants.ts'
 import { buildApp } from './app.ts'
 import { readCreateTenantConfig, readGovernanceConfig, readGovernanceMigrateConfig } from './config.ts'
 import { readCatalogs } from './frameworks/catalog.ts'
@@ -107,6 +107,11 @@ async function createTenantAndLeave(): Promise<StartedProcess> {
   const token = await ensureTenant(config.SIGNET_DATABASE_OWNER_URL, made, { newId: uuidV7, clock })
   const pool = createPool({ url: config.SIGNET_DATABASE_OWNER_URL, size: 2, applicationName: NAME })
   await seedFileRules(pool, [tenant], await readRulesFolder(PACKS))
+  const bundleTokenFile = config.SIGNET_NEW_TENANT_BUNDLE_TOKEN_FILE
+  if (bundleTokenFile !== undefined) {
+    const bundleToken = await makeBundleToken(pool, tenant, { newId: uuidV7, clock })
+    await writeFile(bundleTokenFile, `${bundleToken}\n`, { mode: 0o600 })
+  }
   await pool.end()
   if (token !== null) await writeFile(config.SIGNET_NEW_TENANT_TOKEN_FILE, `${token}\n`, { mode: 0o600 })
   log.info({ tenant, made: token !== null }, token === null ? 'the tenant was there already' : 'the tenant is there')

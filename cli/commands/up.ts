@@ -12,12 +12,12 @@ import { startStack, type Stack } from '../up/stack.ts'
 
 export const UP_HELP = `signet up (npm start)
 
-Starts here, and stops with Ctrl-C: two embedded PostgreSQL servers, the ledger, governance, a bundle server, a demo service and the
+Starts here, and stops with Ctrl-C: two embedded PostgreSQL servers, the ledger, governance, a demo service and the
 proxy in front of it. Keys, tokens and data stay in .signet/ between starts.
 
   SIGNET_UPSTREAM=http://127.0.0.1:3000   puts the proxy in front of this service instead of the demo
   SIGNET_STATE_DIR, SIGNET_HOST, SIGNET_EXTERNAL_PORT, SIGNET_INTERNAL_PORT, SIGNET_ADMIN_PORT, SIGNET_LEDGER_PORT,
-  SIGNET_GOVERNANCE_PORT, SIGNET_BUNDLE_PORT, SIGNET_DEMO_PORT
+  SIGNET_GOVERNANCE_PORT, SIGNET_DEMO_PORT
                                           where; variables of the proxy, the ledger and governance are passed on
                                           to them (docs/reference/config.md)
 `

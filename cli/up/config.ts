@@ -36,14 +36,13 @@ export const UP_CONFIG = Type.Object({
     default: '127.0.0.1',
     pattern: '^[^\\s:/]+$',
     allowed: 'a host name or IPv4 address',
-    description: 'Address that proxy, ledger, governance, bundle server and demo service listen on.',
+    description: 'Address that proxy, ledger, governance and demo service listen on.',
   }),
   SIGNET_EXTERNAL_PORT: Port(8080, 'Proxy, external channel.'),
   SIGNET_INTERNAL_PORT: Port(8085, 'Proxy, internal channel.'),
   SIGNET_ADMIN_PORT: Port(9464, 'Proxy, metrics and health.'),
   SIGNET_LEDGER_PORT: Port(8090, 'Ledger.'),
   SIGNET_GOVERNANCE_PORT: Port(8000, 'Governance.'),
-  SIGNET_BUNDLE_PORT: Port(8282, 'Bundle server.'),
   SIGNET_DEMO_PORT: Port(8081, 'Demo service.'),
 })
 export type UpConfig = Static<typeof UP_CONFIG>

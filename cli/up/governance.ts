@@ -16,6 +16,8 @@ export type GovernanceOptions = {
   readonly url: string
   readonly listen: string
   readonly ledgerUrl: string
+  /** undefined: no policies can be made. */
+  readonly opa: string | undefined
   readonly run: (name: string, env: Record<string, string>, args?: string[]) => Child
   readonly signal: AbortSignal
 }
@@ -29,7 +31,7 @@ const OWNER_ROLE = 'signet_owner'
  * so that there is a token to try things with.
  */
 export async function startGovernance(options: GovernanceOptions): Promise<Child> {
-  const { state, server, adminPassword, password, tenant, url, run, signal } = options
+  const { state, server, adminPassword, password, tenant, url, opa, run, signal } = options
   await provisionDatabase({
     adminUrl: server.url('postgres', 'postgres', adminPassword),
     database: DATABASE,
@@ -47,6 +49,7 @@ export async function startGovernance(options: GovernanceOptions): Promise<Child
     SIGNET_NEW_TENANT_ADMIN_EMAIL: email,
     SIGNET_NEW_TENANT_ADMIN_PASSWORD_FILE: state.adminPassword,
     SIGNET_NEW_TENANT_TOKEN_FILE: state.adminToken,
+    SIGNET_NEW_TENANT_BUNDLE_TOKEN_FILE: state.bundleToken,
   }
   await ended(run('governance-tenant', tenantOf, ['create-tenant']))
   const child = run('governance', {
@@ -54,6 +57,8 @@ export async function startGovernance(options: GovernanceOptions): Promise<Child
     SIGNET_GOVERNANCE_LISTEN: options.listen,
     SIGNET_GOVERNANCE_LEDGER_URL: options.ledgerUrl,
     SIGNET_GOVERNANCE_LEDGER_TOKEN_FILE: state.governanceToken,
+    SIGNET_GOVERNANCE_BUNDLE_KEY_FILE: state.bundleKey,
+    ...(opa === undefined ? {} : { SIGNET_OPA: opa }),
   })
   await awaitReady(child, `${url}/readyz`, signal)
   await signIn(url, { tenant, email, password: secret }, state)

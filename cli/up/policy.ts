@@ -1,34 +1,7 @@
 import { existsSync } from 'node:fs'
-import { mkdir, rename, writeFile } from 'node:fs/promises'
-import path from 'node:path'
-import { signBundle } from '#engine/bundle/sign.ts'
-import { readStandardPack } from '#engine/bundle/standard.ts'
-import { ROOT } from '../state.ts'
+import { writeFile } from 'node:fs/promises'
 
 const YEAR_MS = 365 * 24 * 60 * 60 * 1000
-
-/**
- * Signs the shipped pack with this machine's own key. Each start is a new sequence: a proxy takes it over the one before.
- * @throws SignetError BUNDLE_INVALID when the pack in `policies/dist` is not whole
- */
-export async function writeStandardBundle(
-  file: string,
-  key: Parameters<typeof signBundle>[0]['key'],
-  now: Date,
-): Promise<void> {
-  const bundle = await signBundle({
-    modules: await readStandardPack(path.join(ROOT, 'policies/dist/standard')),
-    policy: {},
-    scope: '*',
-    sequence: Math.floor(now.getTime() / 1000),
-    issuedAt: now,
-    expiresAt: new Date(now.getTime() + YEAR_MS),
-    key,
-  })
-  await mkdir(path.dirname(file), { recursive: true })
-  await writeFile(`${file}.new`, bundle)
-  await rename(`${file}.new`, file)
-}
 
 /** A starter that its user then edits; one that is there is never touched. */
 export async function ensurePolicyData(file: string, kind: 'demo' | 'own', now: Date): Promise<void> {

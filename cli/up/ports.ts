@@ -9,7 +9,6 @@ export type Ports = {
   readonly admin: number
   readonly ledger: number
   readonly governance: number
-  readonly bundle: number
   readonly demo: number
 }
 
@@ -19,7 +18,6 @@ const LISTENERS = {
   admin: { what: 'proxy admin', variable: 'SIGNET_ADMIN_PORT' },
   ledger: { what: 'ledger', variable: 'SIGNET_LEDGER_PORT' },
   governance: { what: 'governance', variable: 'SIGNET_GOVERNANCE_PORT' },
-  bundle: { what: 'bundle server', variable: 'SIGNET_BUNDLE_PORT' },
   demo: { what: 'demo service', variable: 'SIGNET_DEMO_PORT' },
 } as const
 
@@ -35,7 +33,6 @@ export async function claimPorts(config: UpConfig, names: readonly (keyof Ports)
     admin: 0,
     ledger: 0,
     governance: 0,
-    bundle: 0,
     demo: 0,
   }
   try {

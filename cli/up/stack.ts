@@ -1,8 +1,5 @@
-import type { Server } from 'node:http'
 import { mkdir, writeFile } from 'node:fs/promises'
 import path from 'node:path'
-import { bundlesOfDirectory, createBundleServer } from '#engine/bundle/serve.ts'
-import { listen } from '#runtime/http/listen.ts'
 import { startEmbeddedPostgres, type EmbeddedPostgres } from '#runtime/postgres/embedded.ts'
 import { provisionDatabase } from '#runtime/postgres/provision.ts'
 import type { Endpoints, StateFolder } from '../state.ts'
@@ -10,7 +7,8 @@ import { awaitReady, startChild, type Child } from './child.ts'
 import type { UpConfig } from './config.ts'
 import { ensureCredentials, type Credentials } from './credentials.ts'
 import { startGovernance } from './governance.ts'
-import { ensurePolicyData, writeStandardBundle } from './policy.ts'
+import { locateOpa } from './opa.ts'
+import { ensurePolicyData } from './policy.ts'
 import { claimPorts, isListening } from './ports.ts'
 
 export type Stack = {
@@ -20,7 +18,7 @@ export type Stack = {
   readonly bundleUrl: string
   /** Resolves when one of the processes ends by itself, with why. */
   readonly broken: Promise<string>
-  /** In order: proxy (it drains and empties its spool), demo, governance, bundle server, ledger, databases. */
+  /** In order: proxy (it drains and empties its spool), demo, governance, ledger, databases. */
   stop(): Promise<void>
 }
 
@@ -35,7 +33,7 @@ export type StackOptions = {
 const LEDGER_LOGIN = 'signet_ledger'
 const OWNER_ROLE = 'signet_owner'
 /** Of this command alone: passed on, they would only be unknown there. */
-const OWN_VARIABLES = /^SIGNET_(UPSTREAM|STATE_DIR|HOST|(EXTERNAL|INTERNAL|ADMIN|LEDGER|GOVERNANCE|BUNDLE|DEMO)_PORT)$/
+const OWN_VARIABLES = /^SIGNET_(UPSTREAM|STATE_DIR|HOST|(EXTERNAL|INTERNAL|ADMIN|LEDGER|GOVERNANCE|DEMO)_PORT)$/
 
 /** Starts everything, in order; what had started is stopped again when a later part does not. @throws SignetError */
 export async function startStack(options: StackOptions): Promise<Stack> {
@@ -60,7 +58,7 @@ async function start(options: StackOptions, stops: (() => Promise<void>)[], stop
   const own = config.SIGNET_UPSTREAM
   const tenant = config.SIGNET_TENANT
   const producerId = config.SIGNET_PRODUCER_ID ?? (own === undefined ? 'demo/service' : 'local/service')
-  const names = ['external', 'internal', 'admin', 'ledger', 'governance', 'bundle'] as const
+  const names = ['external', 'internal', 'admin', 'ledger', 'governance'] as const
   const ports = await claimPorts(config, own === undefined ? [...names, 'demo'] : names)
   const at = (port: number): string => `${config.SIGNET_HOST}:${port}`
   const endpoints: Endpoints = {
@@ -116,19 +114,10 @@ async function start(options: StackOptions, stops: (() => Promise<void>)[], stop
       SIGNET_LEDGER_PLATFORM_TENANT: config.SIGNET_TENANT,
     }),
   )
-  const bundleFolder = path.join(state.folder, 'bundles')
-  await writeStandardBundle(path.join(bundleFolder, 'standard.tar.gz'), credentials.bundleKey, new Date())
-  const bundles = createBundleServer({ getBundle: bundlesOfDirectory(bundleFolder) })
-  await listen(
-    bundles,
-    { host: config.SIGNET_HOST, port: ports.bundle },
-    { what: 'bundle server', variable: 'SIGNET_BUNDLE_PORT' },
-  )
-  stops.push(() => closeServer(bundles))
-  const bundleUrl = `http://${at(ports.bundle)}/bundles/standard.tar.gz`
   await awaitReady(ledger, `${endpoints.ledger}/readyz`, signal)
 
   say('starting governance')
+  const bundleUrl = `${endpoints.governance}/bundles/policies.tar.gz`
   await startGovernance({
     state,
     server: databases.work,
@@ -138,6 +127,7 @@ async function start(options: StackOptions, stops: (() => Promise<void>)[], stop
     url: endpoints.governance,
     listen: at(ports.governance),
     ledgerUrl: endpoints.ledger,
+    opa: await locateOpa(options.env),
     run: (name, env, args = []) => {
       const child = run(name, 'governance/main.ts', env, args)
       return args.length === 0 ? started(child) : child
@@ -168,6 +158,7 @@ async function start(options: StackOptions, stops: (() => Promise<void>)[], stop
       // One folder a producer: events that still wait there can be delivered by their own producer only.
       SIGNET_SPOOL_DIR: path.join(state.spool, encodeURIComponent(`${tenant}:${producerId}`)),
       SIGNET_BUNDLE: bundleUrl,
+      SIGNET_BUNDLE_TOKEN_FILE: state.bundleToken,
       SIGNET_BUNDLE_TRUST: state.bundleTrust,
       SIGNET_POLICY_DATA: policyData,
       // What is not sent stays in the spool for the next start; nobody should wait for it, nor find the ports taken.
@@ -225,11 +216,4 @@ function inherited(env: StackOptions['env'], name: string): Record<string, strin
   return Object.fromEntries(
     Object.entries(env).filter((entry): entry is [string, string] => entry[1] !== undefined && wanted(entry[0])),
   )
-}
-
-function closeServer(server: Server): Promise<void> {
-  return new Promise((resolve) => {
-    server.close(() => resolve())
-    server.closeAllConnections()
-  })
 }

@@ -4,8 +4,10 @@ import { unavailable, withTenant, type Client, type Pool } from '#runtime/postgr
 import { OWNER_ROLE } from '../store/migrations.ts'
 import {
   findRoleByName,
+  findServiceAccountByName,
   insertBinding,
   insertRole,
+  insertServiceAccount,
   insertToken,
   insertUser,
   replacePermissions,
@@ -55,6 +57,47 @@ export async function ensureTenant(ownerUrl: string, made: NewTenant, deps: Deps
   } finally {
     await client.end().catch(() => undefined)
   }
+}
+
+const BUNDLE_TOKEN_MS = 366 * 24 * 60 * 60 * 1000
+const PROXIES = 'proxies'
+
+/** A token that gets a tenant's bundle and nothing else, for a year: of its service account `proxies`, which is made where it is not there. */
+export async function makeBundleToken(pool: Pool, tenant: string, { newId, clock }: Deps): Promise<string> {
+  return withTenant(pool, tenant, async (client) => {
+    const known = await findServiceAccountByName(client, tenant, PROXIES)
+    const account =
+      known ??
+      (await insertServiceAccount(client, tenant, {
+        id: newId(),
+        name: PROXIES,
+        description: 'What proxies get their bundle as.',
+      }))
+    const role = await findRoleByName(client, tenant, 'Viewer')
+    if (account === null || role === null)
+      throw new SignetError('INTERNAL', 'the account of the proxies could not be made')
+    const principal = { kind: 'service_account', id: account.id } as const
+    if (known === null)
+      await insertBinding(client, tenant, {
+        id: newId(),
+        roleId: role.id,
+        kind: principal.kind,
+        principalId: account.id,
+      })
+    const { token, sha256 } = newToken()
+    const expiresAt = new Date(clock().getTime() + BUNDLE_TOKEN_MS)
+    const scopes = ['read:policies']
+    await insertToken(client, tenant, {
+      id: newId(),
+      kind: 'api',
+      name: 'bundle',
+      sha256,
+      principal,
+      scopes,
+      expiresAt,
+    })
+    return token
+  })
 }
 
 /** Every tenant's shipped roles say what this release says. */

@@ -131,6 +131,18 @@ export async function findServiceAccount(
 }
 
 /** Null where the name is taken. */
+export async function findServiceAccountByName(
+  client: Client,
+  tenant: string,
+  name: string,
+): Promise<ServiceAccountRow | null> {
+  const { rows } = await client.query<ServiceAccountRow>(
+    `SELECT ${SERVICE_ACCOUNT} FROM signet.service_accounts WHERE tenant = $1 AND name = $2`,
+    [tenant, name],
+  )
+  return rows[0] ?? null
+}
+
 export async function insertServiceAccount(
   client: Client,
   tenant: string,

@@ -18,7 +18,6 @@ const PORTS = [
   'SIGNET_ADMIN_PORT',
   'SIGNET_LEDGER_PORT',
   'SIGNET_GOVERNANCE_PORT',
-  'SIGNET_BUNDLE_PORT',
 ]
 
 let folder: string

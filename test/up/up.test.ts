@@ -90,6 +90,7 @@ describe('signet up with the demo service', () => {
       'proxy.token',
       'auditor.token',
       'bundle-key.json',
+      'bundle.token',
       'governance.token',
       'admin.password',
       'admin.token',
