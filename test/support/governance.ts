@@ -73,6 +73,7 @@ const IDENTITIES = [
     scopes: ['audit:write', 'audit:read', 'audit:personal'],
   },
   { name: 'proxy', tenant: 'acme', producer_id: 'demo/api', scopes: ['audit:write', 'audit:read'] },
+  { name: 'exporter', tenant: 'acme', scopes: ['audit:export'] },
 ]
 export const FIRST_PASSWORD = 'correct horse battery staple'
 
