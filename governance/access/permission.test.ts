@@ -105,8 +105,11 @@ describe('the shipped roles', () => {
   it.each(['Viewer', 'Auditor'])('%s changes nothing', (role) => {
     expect(can(role).filter((name) => !/^(read|export):/.test(name))).toEqual([])
   })
-  it('an Agent has nothing but its own', () => {
-    expect(can('Agent').filter((name) => !name.endsWith(':own'))).toEqual([])
+  it('an Agent has nothing but its own, and may report what it did', () => {
+    expect(can('Agent').filter((name) => !name.endsWith(':own'))).toEqual(['write:events:all'])
+  })
+  it.each(['ProjectManager', 'Agent', 'Viewer'])('%s sees no violations: members report, owners read', (role) => {
+    expect(can(role).filter((name) => /^(read|execute|override):(events|violations)/.test(name))).toEqual([])
   })
   it.each(['ProjectManager', 'Agent', 'Viewer', 'ComplianceLead', 'Auditor'])('%s gives nobody access', (role) => {
     expect(

@@ -107,9 +107,11 @@ export function createBundlePublisher(deps: PublisherDeps): BundlePublisher {
     } as const
     await deps.runner.runAsSystem(request, async (client) => {
       const newest = await latestRevision(client, tenant)
-      // Another process was faster: what it published is looked at the next time.
-      if (newest?.sequence !== last?.sequence)
+      // Another process was faster, perhaps with less than is stored now: looked at again at once.
+      if (newest?.sequence !== last?.sequence) {
+        dirty.add(tenant)
         return { result: undefined, before: null, after: { revision: newest?.revision ?? null } }
+      }
       // At least the time: a proxy that had another source of bundles before takes this one as newer.
       const sequence = Math.max(Number(last?.sequence ?? 0) + 1, Math.floor(now.getTime() / 1000))
       const expiresAt = new Date(now.getTime() + LIFETIME_MS)

@@ -68,7 +68,7 @@ export async function collectStamp({ ledger, catalogs }: CollectDeps, tenant: st
     document: {
       stamp_hash: newest.event.stamp_hash ?? null,
       stamp,
-      event: newest.event as JsonObject,
+      event: newest.event,
       seq: newest.seq,
       proof: await firstProof(ledger, tenant, [newest]),
     },

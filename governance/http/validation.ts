@@ -1,6 +1,7 @@
 import type { TSchema } from 'typebox'
 import { Compile } from 'typebox/compile'
 import { SignetError } from '#core/error/signet-error.ts'
+import { unstorable } from './storable.ts'
 
 const PARTS: Readonly<Record<string, string>> = {
   body: 'the body',
@@ -18,6 +19,8 @@ export function compileValidator({ schema, httpPart }: { schema: unknown; httpPa
   const part = PARTS[httpPart ?? ''] ?? 'the request'
   const properties = (schema as { properties?: Record<string, { type?: string }> }).properties ?? {}
   return (given: unknown): { value: unknown } | { error: SignetError } => {
+    const unfit = isJson(given) ? unstorable(given) : null
+    if (unfit !== null) return { error: new SignetError('REQUEST_INVALID', `${part} ${unfit}`) }
     const value = httpPart === 'querystring' ? withScalars(given, properties) : given
     if (validator.Check(value)) return { value }
     const [fault] = validator.Errors(value)
@@ -25,6 +28,13 @@ export function compileValidator({ schema, httpPart }: { schema: unknown; httpPa
     const message = fault?.message === 'schema is false' ? 'has a member that is not known here' : fault?.message
     return { error: new SignetError('REQUEST_INVALID', `${where} ${message ?? 'is not valid'}`) }
   }
+}
+
+/** Not the bytes of a file. */
+function isJson(value: unknown): boolean {
+  if (typeof value !== 'object' || value === null) return true
+  const prototype: unknown = Object.getPrototypeOf(value)
+  return Array.isArray(value) || prototype === Object.prototype || prototype === null
 }
 
 function withScalars(given: unknown, properties: Record<string, { type?: string }>): unknown {

@@ -9,15 +9,19 @@ export type Judged = { readonly digest: string; readonly wasm: Uint8Array; reado
 export type Judge = {
   /**
    * The value at the entrypoint for `input` (any JSON); undefined where it is undefined in Rego. Interrupted after `timeoutMs`.
-   * @throws SignetError EVALUATION_LIMIT (time or memory), RULE_INVALID (it stopped by itself), OVERLOADED (too many wait)
+   * @throws SignetError EVALUATION_LIMIT (time or memory), RULE_INVALID (it stopped by itself), OVERLOADED (too many wait, or it is closed),
+   * REQUEST_INVALID (the input is nested too deeply to be written as JSON)
    */
   evaluate(judged: Judged, input: unknown, timeoutMs: number): Promise<unknown>
+  /** Whoever still waits gets OVERLOADED. */
   close(): Promise<void>
 }
 
 /** How long after its limit a thread may still be silent before it is replaced. */
 const GRACE_MS = 2_000
 const MAX_WAITING = 200
+/** Digests that are remembered as sent; a thread that has let go of one asks for it again. */
+const MAX_KNOWN = 1_000
 
 type Waiting = {
   readonly task: Required<JudgeTask>
@@ -48,12 +52,13 @@ class Thread {
   }
 
   async close(): Promise<void> {
-    this.#end((waiting) => waiting.reject(new SignetError('OVERLOADED', 'the service is stopping')))
+    this.#end(({ reject }) => reject(stopping()))
     await this.#worker?.terminate()
   }
 
   #send(task: Required<JudgeTask>, whole: boolean): void {
     const { wasm, ...rest } = task
+    if (this.#known.size >= MAX_KNOWN) this.#known.clear()
     this.#known.add(task.digest)
     this.#live().postMessage(whole ? { ...rest, wasm } : rest)
   }
@@ -103,6 +108,7 @@ export function createJudge({ threads = 2 }: { threads?: number } = {}): Judge {
   const queue: Waiting[] = []
   const pool = Array.from({ length: threads }, () => new Thread(() => pump()))
   let lastId = 0
+  let closed = false
 
   function pump(): void {
     for (const thread of pool) {
@@ -114,20 +120,35 @@ export function createJudge({ threads = 2 }: { threads?: number } = {}): Judge {
   }
 
   return {
-    evaluate({ digest, wasm, entrypoint }, input, timeoutMs) {
-      if (queue.length >= MAX_WAITING)
-        return Promise.reject(new SignetError('OVERLOADED', 'too many evaluations wait; try again later'))
+    async evaluate({ digest, wasm, entrypoint }, input, timeoutMs) {
+      if (closed) throw stopping()
+      if (queue.length >= MAX_WAITING) throw new SignetError('OVERLOADED', 'too many evaluations wait; try again later')
+      const text = textOf(input)
       return new Promise((resolve, reject) => {
         lastId += 1
-        const task = { id: lastId, digest, wasm, entrypoint, input: JSON.stringify(input) ?? 'null', timeoutMs }
+        const task = { id: lastId, digest, wasm, entrypoint, input: text, timeoutMs }
         queue.push({ task, resolve, reject })
         pump()
       })
     },
     async close() {
-      queue.length = 0
+      closed = true
+      for (const { reject } of queue.splice(0)) reject(stopping())
       await Promise.all(pool.map((thread) => thread.close()))
     },
+  }
+}
+
+function stopping(): SignetError {
+  return new SignetError('OVERLOADED', 'the service is stopping')
+}
+
+/** What JSON.parse reads may be nested more deeply than JSON.stringify can follow. */
+function textOf(input: unknown): string {
+  try {
+    return JSON.stringify(input) ?? 'null'
+  } catch (cause) {
+    throw new SignetError('REQUEST_INVALID', 'the input is nested too deeply', { cause })
   }
 }
 

@@ -3,7 +3,8 @@ import { newTraceId } from '#runtime/identifier.ts'
 import { query, withTenant, type Client, type Pool } from '#runtime/postgres/transaction.ts'
 import type { Logger } from '#runtime/telemetry/log.ts'
 import type { ActionRunner } from '../actions/runner.ts'
-import { gatherReference, judgeEvent, type EventRules } from '../events/judge.ts'
+import type { EventRules } from '../events/judge.ts'
+import { recheck } from '../events/recheck.ts'
 import {
   dueViolations,
   findEvent,
@@ -12,12 +13,11 @@ import {
   insertAttempt,
   setViolation,
   type AttemptRow,
-  type EventRow,
   type ViolationRow,
 } from '../store/compliance.ts'
 import { act, look, type Acted, type Seen } from './act.ts'
 import type { BillingApi } from './billing.ts'
-import { strategyOf, type Strategy } from './strategies.ts'
+import { strategyOf } from './strategies.ts'
 
 export type ResolverDeps = {
   readonly pool: Pool
@@ -144,7 +144,7 @@ async function resolveOne(
     const result =
       dry && problem === null
         ? 'would_act'
-        : await outcomeOf(deps, client, tenant, { violation, event, strategy, acted, failed: problem !== null })
+        : await outcomeOf(deps, client, tenant, { violation, acted, failed: problem !== null })
     await insertAttempt(client, tenant, id, {
       id: newId(),
       strategy,
@@ -174,17 +174,11 @@ async function outcomeOf(
   { eventRules }: ResolverDeps,
   client: Client,
   tenant: string,
-  {
-    violation,
-    event,
-    acted,
-    failed,
-  }: { violation: ViolationRow; event: EventRow; strategy: Strategy; acted: Acted; failed: boolean },
+  { violation, acted, failed }: { violation: ViolationRow; acted: Acted; failed: boolean },
 ): Promise<AttemptRow['outcome']> {
   if (failed) return 'failed'
   if (violation.severity === 'critical') return acted.isDone === true ? 'contained' : 'not_resolved'
   if (acted.isDone !== null) return acted.isDone ? 'resolved' : 'not_resolved'
-  const reference = await gatherReference(client, tenant, event, eventRules)
-  const holds = (await judgeEvent(eventRules, event, reference)).some(({ rule }) => rule === violation.rule)
+  const { holds } = await recheck(client, tenant, violation, eventRules)
   return holds ? 'not_resolved' : 'resolved'
 }

@@ -7,6 +7,7 @@ import type { JsonObject } from '#core/json/value.ts'
 import { SEVERITIES } from '#core/policy/decision.ts'
 import { requireExtent } from '../access/principal.ts'
 import { gatherReference, judgeEvent, SEVERITY_RANKS, subjectOf, type EventRules } from '../events/judge.ts'
+import { recheck } from '../events/recheck.ts'
 import { REFERENCE_KIND_NAMES, REFERENCE_KINDS, SOURCES } from '../events/reference-kinds.ts'
 import { defineCall, found, read, write, type CallDeps } from '../http/calls.ts'
 import { ById, Id, ListOf, Text, Time } from '../http/schemas.ts'
@@ -23,13 +24,11 @@ import {
   listUnresolved,
   putReference,
   setViolation,
-  findEvent,
   type ReferenceRow,
   type ViolationCursor,
   type ViolationRow,
 } from '../store/compliance.ts'
 import { DEFAULT_LIMIT, MAX_LIMIT } from '../store/paging.ts'
-import { requireStorable } from './scans.ts'
 
 export type ComplianceRouteDeps = CallDeps & {
   readonly eventRules: EventRules
@@ -119,7 +118,6 @@ export function complianceEventRoutes(app: FastifyInstance, deps: ComplianceRout
     },
     async ({ body: { source, eventType, details: given } }, request) => {
       const details = given as JsonObject
-      requireStorable(details)
       if (JSON.stringify(details).length > MAX_DETAILS)
         throw new SignetError('PAYLOAD_TOO_LARGE', `the body at /details is larger than ${MAX_DETAILS} bytes`)
       const id = deps.newId()
@@ -263,13 +261,11 @@ export function complianceEventRoutes(app: FastifyInstance, deps: ComplianceRout
           const before = found(await findViolation(client, tenant, id, true), 'violation')
           if (before.state === 'resolved') throw new SignetError('CONFLICT', 'this violation is resolved already')
           if (override) requireExtent(principal, permissions, { action: 'override', resource: 'violations' })
-          const event = found(await findEvent(client, tenant, before.event_id), 'event')
-          const reference = await gatherReference(client, tenant, event, deps.eventRules)
-          const holds = (await judgeEvent(deps.eventRules, event, reference)).some(({ rule }) => rule === before.rule)
+          const { holds, detail } = await recheck(client, tenant, before, deps.eventRules)
           if (holds && !override)
             throw new SignetError(
               'CONFLICT',
-              `${before.rule} still finds it: ${before.summary}; mend it, or say override and why`,
+              `${before.rule} still finds it: ${detail}; mend it, or say override and why`,
             )
           const row = await setViolation(client, tenant, id, {
             state: 'resolved',
@@ -365,7 +361,6 @@ function referenceRoutes(app: FastifyInstance, deps: CallDeps): void {
         const { path, allowed } = firstFault(validator.Errors(body))
         throw new SignetError('REQUEST_INVALID', `the body at ${path}: ${allowed}`)
       }
-      requireStorable(body)
       const value = body as JsonObject
       return write(
         deps,

@@ -23,7 +23,7 @@ import {
   type RemediationRow,
 } from '../store/remediation.ts'
 import { findResult } from '../store/scans.ts'
-import { requireStorable } from './scans.ts'
+import { parseTime } from '../workflows/time.ts'
 import { requireAssignee } from './tasks.ts'
 
 const Status = Type.Enum(REMEDIATION_STATUSES)
@@ -163,7 +163,6 @@ export function remediationRoutes(app: FastifyInstance, deps: CallDeps & { reado
       status: 201,
     },
     ({ body }, request) => {
-      requireStorable(body)
       const id = deps.newId()
       const { result_id, assigned_to = null, metadata = {}, due_at } = body
       return write(
@@ -177,7 +176,7 @@ export function remediationRoutes(app: FastifyInstance, deps: CallDeps & { reado
           if (result.passed) throw new SignetError('CONFLICT', 'this result passed: there is nothing to mend')
           if (assigned_to !== null) await requireAssignee(client, tenant, assigned_to)
           const { rule_id, user_id, severity, finding } = result
-          const due = due_at === undefined ? dueAt(severity, deps.clock().getTime()) : new Date(due_at)
+          const due = due_at === undefined ? dueAt(severity, deps.clock().getTime()) : parseTime(due_at, '/due_at')
           const row = await insertRemediation(client, tenant, {
             id,
             result_id,
@@ -216,7 +215,6 @@ export function remediationRoutes(app: FastifyInstance, deps: CallDeps & { reado
       answer: Remediation,
     },
     ({ params: { id }, body: { version, metadata, due_at } }, request) => {
-      requireStorable(metadata ?? {})
       return change(
         request,
         'write',
@@ -227,7 +225,7 @@ export function remediationRoutes(app: FastifyInstance, deps: CallDeps & { reado
           const next = {
             ...row,
             metadata: (metadata ?? row.metadata) as JsonObject,
-            due_at: due_at === undefined ? row.due_at : new Date(due_at),
+            due_at: due_at === undefined ? row.due_at : parseTime(due_at, '/due_at'),
           }
           return Promise.resolve({
             row: next,

@@ -134,7 +134,6 @@ export function scanRoutes(app: FastifyInstance, deps: CallDeps & { readonly sca
       const { tenant, name } = principalOf(request)
       const target = { action: 'execute', resource } as const
       await read(deps, request, target, async () => undefined)
-      requireStorable(facts)
       const made = await makeScan(deps, {
         tenant,
         orgId: org_id ?? tenant,
@@ -346,12 +345,6 @@ function scheduleRoutes(app: FastifyInstance, deps: CallDeps): void {
         return { result: undefined, before: { cron: before.cron }, after: null }
       }),
   )
-}
-
-/** @throws SignetError REQUEST_INVALID: PostgreSQL keeps no U+0000 */
-export function requireStorable(value: unknown): void {
-  if (JSON.stringify(value).includes('\\u0000'))
-    throw new SignetError('REQUEST_INVALID', 'the body holds the character U+0000, which cannot be kept')
 }
 
 function presentScan({ started_at, created_at, ...row }: ScanRow) {

@@ -8,6 +8,7 @@ import { ById, Id, Line, PageOf, Paging, Time, Version } from '../http/schemas.t
 import { findServiceAccount, findUser } from '../store/access.ts'
 import { DEFAULT_LIMIT, pageOf, parseCursor } from '../store/paging.ts'
 import { findTask, findWorkflow, insertTask, listTasks, updateTask, type TaskRow } from '../store/workflows.ts'
+import { parseTime } from '../workflows/time.ts'
 
 const Task = Type.Object({
   id: Id,
@@ -99,7 +100,7 @@ export function taskRoutes(app: FastifyInstance, deps: CallDeps): void {
             workflow_id,
             title,
             assigned_to,
-            due_at: due_at === undefined ? null : new Date(due_at),
+            due_at: due_at === undefined ? null : parseTime(due_at, '/due_at'),
           })
           return { result: present(row), before: null, after: logged(row) }
         },

@@ -24,6 +24,7 @@ import {
 } from '../store/workflows.ts'
 import type { Client } from '#runtime/postgres/transaction.ts'
 import { legalTransitions, WORKFLOW_STATUSES } from '../workflows/status.ts'
+import { parseTime } from '../workflows/time.ts'
 
 export type WorkflowRouteDeps = CallDeps & {
   readonly publisher: BundlePublisher
@@ -190,23 +191,25 @@ export function workflowRoutes(app: FastifyInstance, deps: WorkflowRouteDeps): v
       status: 201,
     },
     ({ body }, request) => {
-      const { regulation, name, description = '', required_approvals = 1, due_at, release } = body
+      const { regulation, name, description = '', required_approvals = 1 } = body
       if (!deps.catalogs.has(regulation))
         throw new SignetError(
           'REQUEST_INVALID',
           `the body at /regulation names no regulation; allowed: ${[...deps.catalogs.keys()].join(', ')}`,
         )
-      if (release !== undefined) requireRelease(release, nowMs())
+      const due = body.due_at === undefined ? null : parseTime(body.due_at, '/due_at')
+      const release = body.release === undefined ? null : normalized(body.release)
+      if (release !== null) requireRelease(release, nowMs())
       const id = deps.newId()
       return write(
         deps,
         request,
         { action: 'write', resource, id },
-        { regulation, name, release: release ?? null },
+        { regulation, name, release },
         async (client, { tenant, principal }) => {
           const row = await insertWorkflow(client, tenant, {
             id,
-            kind: release === undefined ? 'review' : 'release',
+            kind: release === null ? 'review' : 'release',
             regulation,
             name,
             description,
@@ -214,8 +217,8 @@ export function workflowRoutes(app: FastifyInstance, deps: WorkflowRouteDeps): v
             requested_by: principal.name,
             requester_kind: principal.kind,
             requester_id: principal.id,
-            due_at: due_at === undefined ? null : new Date(due_at),
-            release: release ?? null,
+            due_at: due,
+            release,
           })
           return { result: present(row, [], nowMs()), before: null, after: logged(row) }
         },
@@ -339,7 +342,8 @@ async function approve(
 }
 
 function requireLegal(row: WorkflowRow, status: WorkflowRow['status']): void {
-  if (row.paused) throw new SignetError('CONFLICT', 'this workflow is paused: resume it first')
+  // What is let out is taken back whatever else waits.
+  if (row.paused && status !== 'revoked') throw new SignetError('CONFLICT', 'this workflow is paused: resume it first')
   const legal = legalTransitions(row.status)
   if (legal.includes(status)) return
   throw new SignetError(
@@ -348,6 +352,11 @@ function requireLegal(row: WorkflowRow, status: WorkflowRow['status']): void {
       ? `this workflow is ${row.status}, which is final`
       : `a workflow that is ${row.status} cannot become ${status}; it can become ${legal.join(', ')}`,
   )
+}
+
+/** PostgreSQL knows no offset beyond 15:59, which RFC 3339 has: one such text in a row would end every look at the tenant's releases. */
+function normalized(release: Release): Release {
+  return { ...release, expires_at: parseTime(release.expires_at, '/release/expires_at').toISOString() }
 }
 
 /** @throws SignetError REQUEST_INVALID: it names neither version nor digest, has ended, or would never end */

@@ -137,6 +137,30 @@ it.each([
   expect((await stack.call('acme', 'GET', `/api/v1/users?cursor=${text}`)).status).toBe(400)
 })
 
+it.each([
+  ['POST', '/api/v1/roles', { name: 'Half', description: 'a\ud800b', permissions: [] }],
+  ['POST', '/api/v1/users', { email: 'half@acme.example', name: 'a\ud800b' }],
+  ['POST', '/api/v1/tokens', { name: 'a\ud800b', expires_in_days: 1 }],
+  ['POST', '/api/v1/compliance/workflows', { regulation: 'soc2', name: 'X', description: 'a\0b' }],
+  [
+    'POST',
+    '/rules',
+    {
+      id: 'x-1',
+      name: 'X',
+      framework: 'NIST',
+      severity: 'low',
+      conditions: { fact: 'a.b', operator: 'equal', value: 1 },
+      event: { type: 'x', params: { a: '\0' } },
+    },
+  ],
+  ['PUT', '/api/compliance/reference/tier/x', { models: ['a\0'] }],
+  ['GET', '/rules?framework=%00', undefined],
+  ['GET', '/api/scans?org_id=a%00', undefined],
+] as const)('what no database can keep is a bad request: %s %s', async (method, url, body) => {
+  expect(await stack.call('acme', method, url, body)).toMatchObject({ status: 400, body: { code: 'REQUEST_INVALID' } })
+})
+
 it('who is denied all the time has to wait, and fills neither the table nor the ledger', async () => {
   const { token } = await newUser('flood@acme.example')
   const statuses: number[] = []

@@ -131,6 +131,12 @@ describe('a policy', () => {
   ])('$what is refused', async ({ body }) => {
     expect(await post('/api/v1/policies', body)).toMatchObject({ status: 400, body: { code: 'REQUEST_INVALID' } })
   })
+  it('has no half of a surrogate pair in its name, nor gets one later', async () => {
+    const name = 'Half \ud800'
+    const wanted = { status: 400, body: { code: 'REQUEST_INVALID' } }
+    expect(await post('/api/v1/policies', draft(name, refusing('/x')))).toMatchObject(wanted)
+    expect(await patch(`/api/v1/policies/${id}`, { name })).toMatchObject(wanted)
+  })
   it('has a name of its own', async () => {
     expect(await post('/api/v1/policies', draft('EXPORTS STAY IN', refusing('/x')))).toMatchObject({ status: 409 })
   })
@@ -149,6 +155,16 @@ decision := {"evaluated": true, "violations": []} if {
     expect(answer).toMatchObject({ status: 422, body: { code: 'EVALUATION_LIMIT' } })
     expect(performance.now() - startedMs).toBeLessThan(10_000)
     expect((await post(`/api/v1/policies/${id}/evaluate`, { input: { request: { path: '/' } } })).status).toBe(200)
+  })
+
+  it('of an input that is nested without end is a bad request', async () => {
+    const text = `{"input":${'['.repeat(100_000)}${']'.repeat(100_000)}}`
+    const answer = await fetch(`${stack.process().url}/api/v1/policies/${id}/evaluate`, {
+      method: 'POST',
+      headers: { authorization: `Bearer ${stack.token('acme')}`, 'content-type': 'application/json' },
+      body: text,
+    })
+    expect([answer.status, await answer.json()]).toMatchObject([400, { code: 'REQUEST_INVALID' }])
   })
 
   it('is nobody else’s', async () => {

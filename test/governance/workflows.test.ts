@@ -263,6 +263,29 @@ describe('a release', () => {
     await move(id, 'revoked', lead)
     await becomes(422)
   })
+  it('ends at a time that the store can read back, however it is written', async () => {
+    const ends = new Date(Date.now() + 86_400_000)
+    const release = { resource: '/reports/{name}', version: 'v1', channel: 'external' }
+    const local = new Date(ends.getTime() + 23 * 3_600_000).toISOString().replace('Z', '+23:00')
+    const made = await call('POST', URL, {
+      regulation: 'soc2',
+      name: 'Far east',
+      release: { ...release, expires_at: local },
+    })
+    expect(made).toMatchObject({ status: 201, body: { release: { expires_at: ends.toISOString() } } })
+    await move(made.body.id, 'in_review', manager)
+    expect((await move(made.body.id, 'approved', lead)).status).toBe(200)
+    expect((await call('GET', '/api/v1/compliance/dashboard')).status).toBe(200)
+    const half = { ...release, resource: '/reports/\ud800', expires_at: ends.toISOString() }
+    expect(await call('POST', URL, { regulation: 'soc2', name: 'Half', release: half })).toMatchObject({
+      status: 400,
+      body: { code: 'REQUEST_INVALID' },
+    })
+    const leap = { regulation: 'soc2', name: 'Leap', due_at: '2026-12-31T23:59:60Z' }
+    expect((await call('POST', URL, leap)).status).toBe(400)
+    await move(made.body.id, 'revoked', manager)
+  })
+
   it('of another version does not pass', async () => {
     const release = {
       resource: '/reports/{name}',
