@@ -41,6 +41,7 @@ import { sessionRoutes } from './routes/session.ts'
 import { taskRoutes } from './routes/tasks.ts'
 import { tokenRoutes } from './routes/tokens.ts'
 import { userRoutes } from './routes/users.ts'
+import { webhookRoutes } from './routes/webhooks.ts'
 import { workflowRoutes } from './routes/workflows.ts'
 import type { Services } from './services.ts'
 
@@ -125,6 +126,7 @@ export async function buildApp(deps: GovernanceDeps): Promise<FastifyInstance> {
   taskRoutes(app, calls)
   complianceEventRoutes(app, { ...calls, ...services, onViolation: (tenant) => services.resolver.touch(tenant) })
   resolutionRoutes(app, { ...calls, ...services })
+  webhookRoutes(app, { ...calls, ...services })
   dashboardRoutes(app, { ...calls, ledger })
   evidenceRoutes(app, { ...calls, ...services, catalogs, ledger })
   regulationRoutes(app, { ...calls, catalogs })

@@ -113,6 +113,21 @@ export const GOVERNANCE_CONFIG = Type.Object({
     }),
   ),
   ...EVIDENCE_VARIABLES,
+  SIGNET_GOVERNANCE_SECRETS_KEY_FILE: Type.Optional(
+    Type.String({
+      minLength: 1,
+      allowed: 'the path of a file',
+      description:
+        'File with 32 random bytes in base64, which the secrets of webhooks are sealed with in the database. Without it no webhook can be made.',
+    }),
+  ),
+  SIGNET_GOVERNANCE_WEBHOOK_NETWORKS: Type.Optional(
+    Type.String({
+      pattern: '^[0-9A-Fa-f.:]+/\\d{1,3}(,[0-9A-Fa-f.:]+/\\d{1,3}){0,63}$',
+      allowed: 'networks in CIDR notation, several with commas',
+      description: 'Networks that webhooks may lead to although they are not public, over plain HTTP as well.',
+    }),
+  ),
   SIGNET_GOVERNANCE_STRIPE_SECRETS_FILE: Type.Optional(
     Type.String({
       minLength: 1,

@@ -42,6 +42,12 @@ export function createGovernanceMetrics(registry: MetricsRegistry) {
       help: 'Files of evidence that nothing referred to and that are deleted',
       registers,
     }),
+    webhooks: new Counter({
+      name: 'signet_governance_webhooks',
+      help: 'Messages to webhooks that were tried, by outcome',
+      labelNames: ['outcome'] as const,
+      registers,
+    }),
     resolutions: new Counter({
       name: 'signet_governance_resolutions',
       help: 'Tries to resolve a violation automatically, by outcome',

@@ -1,4 +1,6 @@
+import { randomBytes } from 'node:crypto'
 import { readdir, readFile } from 'node:fs/promises'
+import { BlockList, isIP } from 'node:net'
 import path from 'node:path'
 import { fileURLToPath } from 'node:url'
 import type { JWK } from 'jose'
@@ -18,6 +20,11 @@ import type { CompilerDeps } from './policies/compile.ts'
 import { openArtifactStore, type ArtifactStore } from './evidence/artifact-store.ts'
 import { keepCollecting } from './evidence/collector.ts'
 import type { EventRules } from './events/judge.ts'
+import { keepDelivering } from './connectors/deliver.ts'
+import { messageOf } from './connectors/message.ts'
+import { createSecretBox, readSecretsKey, type SecretBox } from './connectors/sealed-secret.ts'
+import { createWebhookSender } from './connectors/webhook.ts'
+import { enqueueDeliveries } from './store/webhooks.ts'
 import { createBillingApi } from './resolution/billing.ts'
 import { createResolver, type Resolver } from './resolution/resolver.ts'
 import type { FactDeps } from './facts/registry.ts'
@@ -37,11 +44,14 @@ export type Services = {
   readonly scanner: Scanner
   readonly eventRules: EventRules
   readonly resolver: Resolver
+  readonly secrets: SecretBox | null
   readonly artifacts: ArtifactStore
   readonly maxFileBytes: number
   stop(): Promise<void>
 }
 
+/** Of one try. */
+const WEBHOOK_TIMEOUT_MS = 10_000
 const POLICIES = fileURLToPath(new URL('../policies/', import.meta.url))
 const PACK = 'standard'
 
@@ -66,6 +76,7 @@ export async function createServices(
     nowMs: () => clock().getTime(),
     log,
     onEnded: (state) => metrics.actions.inc({ state }),
+    onCommitting: (client, event) => enqueueDeliveries(client, event.tenant, messageOf(event)),
   })
   const compiler: CompilerDeps = {
     opa: config.SIGNET_OPA,
@@ -124,7 +135,24 @@ export async function createServices(
     log,
     onAttempt: (outcome) => metrics.resolutions.inc({ outcome }),
   })
+  const secretsFile = config.SIGNET_GOVERNANCE_SECRETS_KEY_FILE
+  const secrets = secretsFile === undefined ? null : createSecretBox(await readSecretsKey(secretsFile), randomBytes)
+  const sender = createWebhookSender({
+    nowMs: () => clock().getTime(),
+    timeoutMs: WEBHOOK_TIMEOUT_MS,
+    allowed: networksOf(config.SIGNET_GOVERNANCE_WEBHOOK_NETWORKS),
+  })
+  const delivering = keepDelivering({
+    pool,
+    sender,
+    box: secrets,
+    clock,
+    random: Math.random,
+    log,
+    onEnded: (outcome) => metrics.webhooks.inc({ outcome }),
+  })
   return {
+    secrets,
     eventRules,
     resolver,
     artifacts,
@@ -138,6 +166,8 @@ export async function createServices(
     async stop() {
       await scanning.stop()
       await resolver.stop()
+      await delivering.stop()
+      await sender.close()
       await billing?.close()
       await collecting.stop()
       artifacts.close()
@@ -164,6 +194,19 @@ async function readSecrets(file: string | undefined): Promise<Map<string, string
     'CONFIG_INVALID',
     `SIGNET_GOVERNANCE_STRIPE_SECRETS_FILE: ${file} holds something else than texts by tenant`,
   )
+}
+
+/** @throws SignetError CONFIG_INVALID */
+function networksOf(text: string | undefined): BlockList {
+  const list = new BlockList()
+  for (const network of (text ?? '').split(',').filter((entry) => entry !== '')) {
+    const [address = '', bits = ''] = network.split('/')
+    const family = isIP(address)
+    if (family === 0 || Number(bits) > (family === 4 ? 32 : 128))
+      throw new SignetError('CONFIG_INVALID', `SIGNET_GOVERNANCE_WEBHOOK_NETWORKS: ${network} is no network`)
+    list.addSubnet(address, Number(bits), family === 4 ? 'ipv4' : 'ipv6')
+  }
+  return list
 }
 
 /** `NAME=VALUE`, several with commas. */

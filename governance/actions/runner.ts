@@ -55,6 +55,8 @@ export type RunnerDeps = {
   readonly nowMs: () => number
   readonly log: Logger
   readonly onEnded: (state: Ending['state']) => void
+  /** Told of what is done, in its transaction: what it writes is there if and only if the change is. */
+  readonly onCommitting?: (client: Client, event: AuditEvent) => Promise<void>
 }
 
 const ATTEMPTS = 3
@@ -122,6 +124,7 @@ export class ActionRunner {
           const { result: _, ...said } = changed
           const event = outcomeEvent(subject, { ...said, state: 'committed', latencyMs: nowMs() - startedMs }, nowMs())
           outcome = JSON.stringify(event)
+          await this.#deps.onCommitting?.(client, event)
           if (!(await endAction(client, tenant, id, 'committed', outcome)))
             throw new SignetError('ACTION_REVERTED', 'this took so long that it was given up; nothing was changed')
           return changed.result
