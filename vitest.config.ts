@@ -8,7 +8,7 @@ export default defineConfig({
       {
         test: {
           name: 'unit',
-          include: ['{core,engine,runtime,proxy,ledger,operator,governance,cli,tools,policies}/**/*.test.ts'],
+          include: ['{core,engine,runtime,proxy,ledger,operator,governance,sdk,cli,tools,policies}/**/*.test.ts'],
           testTimeout: 20_000,
         },
       },

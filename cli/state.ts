@@ -20,6 +20,8 @@ export type StateFolder = {
   readonly adminPassword: string
   readonly adminToken: string
   readonly passwords: string
+  /** What governance seals the secrets of webhooks with. */
+  readonly secretsKey: string
   readonly bundleKey: string
   readonly bundleTrust: string
   /** The proxy's, for governance: it gets its bundle there. */
@@ -45,6 +47,7 @@ export function stateFolder(folder: string): StateFolder {
     adminPassword: at('admin.password'),
     adminToken: at('admin.token'),
     passwords: at('postgres-passwords.json'),
+    secretsKey: at('secrets.key'),
     bundleKey: at('bundle-key.json'),
     bundleTrust: at('bundle-trust.json'),
     bundleToken: at('bundle.token'),

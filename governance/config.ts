@@ -14,6 +14,14 @@ const databaseUrl = (description: string): Type.TString =>
     description,
   })
 
+const RULES_DIR = Type.Optional(
+  Type.String({
+    minLength: 1,
+    allowed: 'the path of a folder',
+    description: 'Folder of scan rules (YAML, JSON) that every tenant has. The shipped packs where unset.',
+  }),
+)
+
 /** Variables of the governance process. */
 export const GOVERNANCE_CONFIG = Type.Object({
   SIGNET_DATABASE_URL: databaseUrl(
@@ -91,13 +99,7 @@ export const GOVERNANCE_CONFIG = Type.Object({
         'File with the private P-256 key (JWK with `kid`, or `{key, trust}` as `npm start` makes it) that bundles are signed with. Without it none are published: in a cluster the operator does that.',
     }),
   ),
-  SIGNET_GOVERNANCE_RULES_DIR: Type.Optional(
-    Type.String({
-      minLength: 1,
-      allowed: 'the path of a folder',
-      description: 'Folder of scan rules (YAML, JSON) that every tenant has. The shipped packs where unset.',
-    }),
-  ),
+  SIGNET_GOVERNANCE_RULES_DIR: RULES_DIR,
   SIGNET_GOVERNANCE_SCAN_ENDPOINTS: Type.Optional(
     Type.String({
       pattern: '^[a-z][a-z0-9_]{0,63}=[^\\s,=]+:\\d{1,5}(,[a-z][a-z0-9_]{0,63}=[^\\s,=]+:\\d{1,5}){0,31}$',
@@ -179,6 +181,7 @@ export const CREATE_TENANT_CONFIG = Type.Object({
   SIGNET_NEW_TENANT_ADMIN_PASSWORD_FILE: Type.Optional(
     Type.String({ minLength: 1, description: 'File with that user’s password. Without it, only the token is there.' }),
   ),
+  SIGNET_GOVERNANCE_RULES_DIR: RULES_DIR,
   SIGNET_NEW_TENANT_BUNDLE_TOKEN_FILE: Type.Optional(
     Type.String({
       minLength: 1,

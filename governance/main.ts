@@ -106,7 +106,7 @@ async function createTenantAndLeave(): Promise<StartedProcess> {
   const made = { tenant, name: config.SIGNET_NEW_TENANT_NAME ?? tenant, admin: { email, name: email, password } }
   const token = await ensureTenant(config.SIGNET_DATABASE_OWNER_URL, made, { newId: uuidV7, clock })
   const pool = createPool({ url: config.SIGNET_DATABASE_OWNER_URL, size: 2, applicationName: NAME })
-  await seedFileRules(pool, [tenant], await readRulesFolder(PACKS))
+  await seedFileRules(pool, [tenant], await readRulesFolder(config.SIGNET_GOVERNANCE_RULES_DIR ?? PACKS))
   const bundleTokenFile = config.SIGNET_NEW_TENANT_BUNDLE_TOKEN_FILE
   if (bundleTokenFile !== undefined) {
     const bundleToken = await makeBundleToken(pool, tenant, { newId: uuidV7, clock })

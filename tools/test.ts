@@ -77,7 +77,7 @@ async function runChecks(wanted: ReadonlySet<Check>): Promise<CheckResult[]> {
       : null
   const withOpa = dependentsOf(
     'tools/opa/build.ts',
-    ['{core,engine,runtime,proxy,ledger,operator,governance,cli,tools,policies}/**/*.test.ts'],
+    ['{core,engine,runtime,proxy,ledger,operator,governance,sdk,cli,tools,policies}/**/*.test.ts'],
     ROOT,
   )
 

@@ -30,6 +30,7 @@ export async function ensureCredentials(
   await ensureKeyrings(state, tenant, producerId, now)
   const proxyToken = await keep(state.proxyToken, () => randomBytes(32).toString('base64url'))
   const auditorToken = await keep(state.auditorToken, () => randomBytes(32).toString('base64url'))
+  await keep(state.secretsKey, () => `${randomBytes(32).toString('base64')}\n`)
   const governanceToken = await keep(state.governanceToken, () => randomBytes(32).toString('base64url'))
   const tokens: TokenFile = {
     version: 1,

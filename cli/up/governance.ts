@@ -58,6 +58,7 @@ export async function startGovernance(options: GovernanceOptions): Promise<Child
     SIGNET_GOVERNANCE_LEDGER_URL: options.ledgerUrl,
     SIGNET_GOVERNANCE_LEDGER_TOKEN_FILE: state.governanceToken,
     SIGNET_GOVERNANCE_BUNDLE_KEY_FILE: state.bundleKey,
+    SIGNET_GOVERNANCE_SECRETS_KEY_FILE: state.secretsKey,
     ...(opa === undefined ? {} : { SIGNET_OPA: opa }),
   })
   await awaitReady(child, `${url}/readyz`, signal)

@@ -3,6 +3,7 @@ import { request } from 'undici'
 import { SignetError } from '#core/error/signet-error.ts'
 import type { JsonObject, JsonValue } from '#core/json/value.ts'
 import { withTenant, type Pool } from '#runtime/postgres/transaction.ts'
+import { unstorable } from '../http/storable.ts'
 import { findAccessFacts } from '../store/facts.ts'
 import { findDatabaseFacts, findUserFacts, type UserFacts } from '../store/scan-facts.ts'
 
@@ -45,8 +46,13 @@ const HANDLERS: Readonly<Record<string, (deps: FactDeps, tenant: string) => Prom
   },
 }
 
-/** Gathers what `wanted` names (`database`, `user`): each within five seconds, and none of them keeps the others back. */
-export async function gatherFacts(deps: FactDeps, tenant: string, wanted: ReadonlySet<string>): Promise<Gathered> {
+/** Gathers what `wanted` names (`database`, `user`; of one user, where `userId` is given): each within five seconds, and none of them keeps the others back. */
+export async function gatherFacts(
+  deps: FactDeps,
+  tenant: string,
+  wanted: ReadonlySet<string>,
+  userId?: string,
+): Promise<Gathered> {
   const facts: Record<string, JsonValue> = {}
   const problems: Record<string, string> = {}
   await Promise.all(
@@ -54,14 +60,17 @@ export async function gatherFacts(deps: FactDeps, tenant: string, wanted: Readon
       .filter(([name]) => wanted.has(name))
       .map(async ([name, handler]) => {
         try {
-          facts[name] = await within(handler(deps, tenant))
+          const value = await within(handler(deps, tenant))
+          const unfit = unstorable(value)
+          if (unfit === null) facts[name] = value
+          else problems[name] = `it ${unfit}`
         } catch (error) {
           problems[name] = error instanceof SignetError ? error.message.slice(0, 300) : 'it could not be read'
         }
       }),
   )
   const users = wanted.has('user')
-    ? await withTenant(deps.pool, tenant, (client) => findUserFacts(client, tenant), { readOnly: true })
+    ? await withTenant(deps.pool, tenant, (client) => findUserFacts(client, tenant, userId ?? null), { readOnly: true })
     : []
   return { facts, users, problems }
 }
@@ -124,20 +133,27 @@ function certificateOf({ host, port }: { host: string; port: number }, nowMs: nu
 }
 
 async function readJson(url: string): Promise<JsonObject> {
+  let status: number
+  let text = ''
+  let isJson: boolean
   try {
-    const { statusCode, headers, body } = await request(url, {
-      headersTimeout: TIMEOUT_MS - 500,
-      bodyTimeout: TIMEOUT_MS - 500,
-    })
-    let text = ''
-    for await (const chunk of body) {
-      text += String(chunk)
-      if (text.length > MAX_BODY) return { answers: true, status: statusCode, too_large: true }
+    const answer = await request(url, { headersTimeout: TIMEOUT_MS - 500, bodyTimeout: TIMEOUT_MS - 500 })
+    status = answer.statusCode
+    isJson = String(answer.headers['content-type'] ?? '').includes('json')
+    const decoder = new TextDecoder()
+    for await (const chunk of answer.body as AsyncIterable<Buffer>) {
+      text += decoder.decode(chunk, { stream: true })
+      if (text.length > MAX_BODY) return { answers: true, status, too_large: true }
     }
-    const isJson = String(headers['content-type'] ?? '').includes('json')
-    return { answers: true, status: statusCode, ...(isJson ? { body: JSON.parse(text) as JsonValue } : {}) }
+    text += decoder.decode()
   } catch {
     return { answers: false }
+  }
+  if (!isJson) return { answers: true, status }
+  try {
+    return { answers: true, status, body: JSON.parse(text) as JsonValue }
+  } catch {
+    return { answers: true, status, is_json: false }
   }
 }
 

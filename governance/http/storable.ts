@@ -1,25 +1,26 @@
 const MAX_DEPTH = 32
 
 /**
- * Why a caller's JSON cannot be kept and written again, or null: PostgreSQL keeps no U+0000 and no half of a surrogate pair, and what JSON.parse reads
- * may be nested more deeply than JSON.stringify can follow.
+ * Where and why a caller's JSON cannot be kept and written again, `at /a/0 holds …`, or null: PostgreSQL keeps no U+0000 and no half of a surrogate
+ * pair, and what JSON.parse reads may be nested more deeply than JSON.stringify can follow.
  */
 export function unstorable(value: unknown): string | null {
-  let level: unknown[] = [value]
+  let level: (readonly [value: unknown, at: string])[] = [[value, '']]
   for (let depth = 0; level.length > 0; depth++) {
     if (depth > MAX_DEPTH) return `is nested more than ${MAX_DEPTH} levels deep`
-    const next: unknown[] = []
-    for (const each of level) {
+    const next: (readonly [unknown, string])[] = []
+    for (const [each, at] of level) {
       if (typeof each === 'string') {
         const fault = faultOf(each)
-        if (fault !== null) return fault
+        if (fault !== null) return at === '' ? fault : `at ${at} ${fault}`
       } else if (Array.isArray(each)) {
-        for (const inner of each as unknown[]) next.push(inner)
+        for (const [index, inner] of (each as unknown[]).entries()) next.push([inner, `${at}/${index}`])
       } else if (typeof each === 'object' && each !== null) {
         for (const [name, inner] of Object.entries(each)) {
+          // The name itself is not repeated: it is what cannot be written.
           const fault = faultOf(name)
-          if (fault !== null) return fault
-          next.push(inner)
+          if (fault !== null) return `has a member${at === '' ? '' : ` at ${at}`} whose name ${fault}`
+          next.push([inner, `${at}/${name.slice(0, 100)}`])
         }
       }
     }

@@ -19,7 +19,7 @@ export function compileValidator({ schema, httpPart }: { schema: unknown; httpPa
   const part = PARTS[httpPart ?? ''] ?? 'the request'
   const properties = (schema as { properties?: Record<string, { type?: string }> }).properties ?? {}
   return (given: unknown): { value: unknown } | { error: SignetError } => {
-    const unfit = isJson(given) ? unstorable(given) : null
+    const unfit = httpPart === 'body' && !isJson(given) ? null : unstorable(given)
     if (unfit !== null) return { error: new SignetError('REQUEST_INVALID', `${part} ${unfit}`) }
     const value = httpPart === 'querystring' ? withScalars(given, properties) : given
     if (validator.Check(value)) return { value }

@@ -1,5 +1,5 @@
 import type { Client } from '#runtime/postgres/transaction.ts'
-import { findOpenRemediation, insertHistory, insertRemediation } from '../store/remediation.ts'
+import { findOpenRemediation, insertHistory, insertRemediation, noteSeenAgain } from '../store/remediation.ts'
 import type { NewResult } from '../store/scans.ts'
 import { dueAt } from './status.ts'
 
@@ -28,11 +28,8 @@ export async function openRemediation(
   const row = made ?? (await findOpenRemediation(client, tenant, rule_id, user_id))
   // Closed in the moment in between: then the next scan opens another.
   if (row === null) return { id: '', isNew: false }
-  await insertHistory(client, tenant, row.id, {
-    id: deps.newId(),
-    kind: made === null ? 'seen_again' : 'opened',
-    made_by: deps.by,
-    details: { result_id: result.id },
-  })
+  const said = { id: deps.newId(), made_by: deps.by, details: { result_id: result.id } }
+  if (made === null) await noteSeenAgain(client, tenant, row.id, said)
+  else await insertHistory(client, tenant, row.id, { ...said, kind: 'opened' })
   return { id: row.id, isNew: made !== null }
 }

@@ -27,8 +27,6 @@ export type ScanDeps = {
 /** A scan that was made and is not stored yet. */
 export type MadeScan = { readonly scan: Omit<ScanRow, 'created_at'>; readonly results: readonly NewResult[] }
 
-const MAX_RESULTS = 100_000
-
 /** Applies the rules; changes nothing. @throws SignetError REQUEST_INVALID (a rule that is not there, too much), and what `Scanner.scan` throws */
 export async function makeScan(deps: ScanDeps, request: ScanRequest): Promise<MadeScan> {
   const { tenant, orgId, ruleIds, given, trigger, by, userId } = request
@@ -41,11 +39,6 @@ export async function makeScan(deps: ScanDeps, request: ScanRequest): Promise<Ma
     throw new SignetError('REQUEST_INVALID', `the body at /rule_ids names ${missing}, which is no rule`)
   if (rules.length === 0) throw new SignetError('REQUEST_INVALID', 'there is no active rule to scan with')
   const { found, problems } = await deps.scanner.scan(tenant, rules, given, userId)
-  if (found.length > MAX_RESULTS)
-    throw new SignetError(
-      'REQUEST_INVALID',
-      `this scan has ${found.length} results, ${MAX_RESULTS} at most are kept; name fewer rules`,
-    )
   const results = found.map(({ rule, userId, passed, finding, details }): NewResult => ({
     id: deps.newId(),
     rule_id: rule.id,

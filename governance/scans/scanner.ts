@@ -36,6 +36,7 @@ const EVALUATION_MS = 5_000
 const KEPT_MODULES = 16
 const CACHED_RULES = 4_000
 const MAX_DETAIL = 500
+const MAX_RESULTS = 100_000
 
 export function createScanner({ facts, compiler, judge }: ScannerDeps): Scanner {
   const cache = createCompileCache({ maxEntries: CACHED_RULES })
@@ -88,9 +89,16 @@ export function createScanner({ facts, compiler, judge }: ScannerDeps): Scanner 
           .flatMap(({ conditions }) => factsOf(conditions).map((fact) => fact.split('.')[0] ?? ''))
           .filter((name) => !(name in given)),
       )
-      const gathered = await gatherFacts(facts, tenant, wanted)
+      const gathered = await gatherFacts(facts, tenant, wanted, userId)
       if (gathered.users.length > MAX_SCANNED_USERS)
         throw new SignetError('REQUEST_INVALID', `a scan looks at ${MAX_SCANNED_USERS} users at most`)
+      const perUser = 'user' in given ? 1 : gathered.users.length
+      const count = rules.filter(isAboutUsers).length * perUser + rules.filter((rule) => !isAboutUsers(rule)).length
+      if (count > MAX_RESULTS)
+        throw new SignetError(
+          'REQUEST_INVALID',
+          `this scan would have ${count} results, ${MAX_RESULTS} at most are kept; name fewer rules`,
+        )
       const own: JsonObject = { ...gathered.facts, ...given }
       // Facts that could not be had make no rule hold: absent facts satisfy no comparison.
       const found = await judgeAll(
@@ -103,7 +111,6 @@ export function createScanner({ facts, compiler, judge }: ScannerDeps): Scanner 
         found.push(...(await judgeAll(aboutUsers, own, null)))
       } else {
         for (const user of gathered.users) {
-          if (userId !== undefined && user.id !== userId) continue
           found.push(...(await judgeAll(aboutUsers, { ...own, user: { ...user, roles: [...user.roles] } }, user.id)))
         }
       }
@@ -121,8 +128,8 @@ function valueAt(input: JsonValue, path: string): JsonValue {
   return value ?? null
 }
 
-/** Evidence, not a copy of everything. */
+/** Evidence, not a copy of everything: cut between characters, as half of one cannot be kept. */
 function short(value: JsonValue): JsonValue {
   const text = JSON.stringify(value)
-  return text.length <= MAX_DETAIL ? value : `${text.slice(0, MAX_DETAIL)}…`
+  return text.length <= MAX_DETAIL ? value : `${text.slice(0, MAX_DETAIL).toWellFormed()}…`
 }

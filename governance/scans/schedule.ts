@@ -8,6 +8,7 @@ import { noteRun, takeDue, type ScheduleRow } from '../store/schedules.ts'
 import { loggedScan, makeScan, storeScan, type ScanDeps } from './scan.ts'
 
 const SHORTEST_MS = 5 * 60_000
+const RUNS_CHECKED = 300
 const LOOK_MS = 5_000
 
 /** In UTC. */
@@ -21,20 +22,19 @@ export function nextRun(cron: string, after: Date): Date {
 export function requireCron(cron: string): void {
   let runs: Date[]
   try {
-    runs = new Cron(cron, { timezone: 'UTC', mode: '5-part' }).nextRuns(3, new Date(Date.UTC(2026, 0, 1)))
+    // A day and more of them: as many as there may be, and one.
+    runs = new Cron(cron, { timezone: 'UTC', mode: '5-part' }).nextRuns(RUNS_CHECKED, new Date(Date.UTC(2026, 0, 1)))
   } catch {
     throw new SignetError(
       'REQUEST_INVALID',
       'the body at /cron is no cron of five fields: minute hour day month weekday',
     )
   }
-  const [first, second, third] = runs.map((run) => run.getTime())
-  if (first === undefined) throw new SignetError('REQUEST_INVALID', 'the body at /cron names a time that never is')
-  const gaps = [second, third].map((each, i) =>
-    each === undefined ? Infinity : each - (i === 0 ? first : (second ?? 0)),
+  if (runs.length === 0) throw new SignetError('REQUEST_INVALID', 'the body at /cron names a time that never is')
+  const isTooOften = runs.some(
+    (run, index) => index > 0 && run.getTime() - (runs[index - 1]?.getTime() ?? 0) < SHORTEST_MS,
   )
-  if (Math.min(...gaps) < SHORTEST_MS)
-    throw new SignetError('REQUEST_INVALID', 'the body at /cron is more often than every five minutes')
+  if (isTooOften) throw new SignetError('REQUEST_INVALID', 'the body at /cron is more often than every five minutes')
 }
 
 /** Runs what is due, one after the other; several processes may. */

@@ -150,6 +150,21 @@ export async function insertHistory(
   )
 }
 
+/** That a failure is still there, once a day. */
+export async function noteSeenAgain(
+  client: Client,
+  tenant: string,
+  actionId: string,
+  made: Pick<HistoryRow, 'id' | 'made_by' | 'details'>,
+): Promise<void> {
+  await client.query(
+    `INSERT INTO signet.remediation_history (tenant, id, action_id, kind, made_by, details)
+     SELECT $1, $2, $3, 'seen_again', $4, $5 WHERE NOT EXISTS (SELECT 1 FROM signet.remediation_history
+       WHERE tenant = $1 AND action_id = $3 AND kind = 'seen_again' AND created_at > now() - interval '1 day')`,
+    [tenant, made.id, actionId, made.made_by, JSON.stringify(made.details)],
+  )
+}
+
 /** Oldest first, the last thousand. */
 export async function listHistory(client: Client, tenant: string, actionId: string): Promise<HistoryRow[]> {
   const { rows } = await client.query<HistoryRow>(

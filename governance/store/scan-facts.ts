@@ -14,7 +14,8 @@ export type UserFacts = {
 /** Users whose facts a scan looks at; more are cut, loudly (`limit` + 1). */
 export const MAX_SCANNED_USERS = 20_000
 
-export async function findUserFacts(client: Client, tenant: string): Promise<UserFacts[]> {
+/** Of one user, or of all, in the order of ids. */
+export async function findUserFacts(client: Client, tenant: string, userId: string | null): Promise<UserFacts[]> {
   const { rows } = await client.query<UserFacts>(
     `SELECT u.id, u.state, u.mfa_enabled,
        CASE WHEN u.password IS NULL THEN 'none' WHEN u.password ~ '^\\$argon2id\\$v=19\\$m=(19456|[2-9][0-9]{4}|[1-9][0-9]{5,6}),' THEN 'strong' ELSE 'weak' END AS password,
@@ -26,8 +27,8 @@ export async function findUserFacts(client: Client, tenant: string): Promise<Use
      LEFT JOIN LATERAL (SELECT json_agg(r.name ORDER BY r.name) AS names FROM signet.role_bindings b
        JOIN signet.roles r ON r.tenant = b.tenant AND r.id = b.role_id
        WHERE b.tenant = u.tenant AND b.principal_kind = 'user' AND b.principal_id = u.id) r ON true
-     WHERE u.tenant = $1 ORDER BY u.id LIMIT $2`,
-    [tenant, MAX_SCANNED_USERS + 1],
+     WHERE u.tenant = $1 AND ($3::uuid IS NULL OR u.id = $3) ORDER BY u.id LIMIT $2`,
+    [tenant, MAX_SCANNED_USERS + 1, userId],
   )
   return rows
 }

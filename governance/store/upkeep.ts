@@ -21,6 +21,14 @@ export async function deleteOld(pool: Pool, tenant: string, before: Date, limit:
           ORDER BY t.expires_at LIMIT $3)`,
       [tenant, before, limit],
     )
-    return (actions.rowCount ?? 0) + (tokens.rowCount ?? 0)
+    // Counted from `before`, which is ninety days ago.
+    const results = await client.query(
+      `DELETE FROM signet.scan_results WHERE tenant = $1 AND id IN
+         (SELECT r.id FROM signet.scan_results r WHERE r.tenant = $1 AND r.created_at < $2::timestamptz - CASE WHEN r.passed THEN interval '0' ELSE interval '310 days' END
+            AND NOT EXISTS (SELECT 1 FROM signet.remediation_actions a WHERE a.tenant = $1 AND (a.result_id = r.id OR a.verified_by = r.id))
+          ORDER BY r.created_at LIMIT $3)`,
+      [tenant, before, limit],
+    )
+    return (actions.rowCount ?? 0) + (tokens.rowCount ?? 0) + (results.rowCount ?? 0)
   })
 }

@@ -166,6 +166,12 @@ describe('a scan', () => {
     ])
       expect((await results(await scanning({ rule_ids: [id], facts: { x: { y: fact } } })))[0]?.passed).toBe(want)
   })
+  it('keeps long evidence cut between characters', async () => {
+    const name = 'x'.repeat(498) + '😀'.repeat(50)
+    const id = await scanning({ rule_ids: ['nist-mfa-001'], facts: { user: { mfa_enabled: name, state: name } } })
+    const [result] = await results(id)
+    expect(String(result?.details.facts['user.mfa_enabled']).length).toBeLessThan(510)
+  })
   it('shows what is new against another', async () => {
     const before = await scanning({ rule_ids: ['nist-mfa-001'], facts: { user: { mfa_enabled: true } } })
     const after = await scanning({ rule_ids: ['nist-mfa-001'], facts: { user: { mfa_enabled: false } } })
@@ -195,7 +201,8 @@ describe('a scan', () => {
   })
   it('on a schedule is made by Signet itself, and is in the ledger', async () => {
     expect(await post('/api/scan-schedules', { cron: '* * * * *' })).toMatchObject({ status: 400 })
-    expect(await post('/api/scan-schedules', { cron: 'whenever' })).toMatchObject({ status: 400 })
+    for (const cron of ['whenever', '0,10,20,30,31,32 * * * *', '0 0 30 2 *'])
+      expect((await post('/api/scan-schedules', { cron })).status, cron).toBe(400)
     const made = await post('/api/scan-schedules', {
       cron: '0 3 * * *',
       rule_ids: ['nist-audit-001'],

@@ -5,6 +5,7 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { superviseAction } from '#sdk/supervise-action.ts'
 import { FIRST_PASSWORD, startGovernanceStack, type Called, type GovernanceStack } from '#test/support/governance.ts'
 
 const SECRET = 'whsec_of_a_test'
@@ -239,6 +240,44 @@ describe('an event is judged by what is recorded', () => {
       status: 400,
       body: { code: 'REQUEST_INVALID' },
     })
+  })
+})
+
+describe('superviseAction', () => {
+  const supervisor = () => ({ url: stack.process().url, token: () => stack.token('acme') })
+  const action = { source: 'maos', agentId: 'robot', action: 'mail', approvedBy: 'ines', validForMs: 60_000 } as const
+  it('lets an agent act under a record that is there before, and reports it', async () => {
+    let during: unknown
+    const done = await superviseAction(supervisor(), action, async (id) => {
+      during = (await call('GET', '/api/compliance/reference/supervision?limit=1000')).body.items.find(
+        (one: { key: string }) => one.key === id,
+      )
+      return 'sent'
+    })
+    expect(done).toMatchObject({ result: 'sent', violations: [] })
+    expect(during).toMatchObject({ value: { agent_id: 'robot', action: 'mail', approved_by: 'ines' } })
+  })
+  it('reports also what failed, and throws what it threw', async () => {
+    const before = (await call('GET', '/api/compliance/stats')).body.totalEvents
+    await expect(
+      superviseAction(supervisor(), action, () => Promise.reject(new Error('no mail server'))),
+    ).rejects.toThrow('no mail server')
+    expect((await call('GET', '/api/compliance/stats')).body.totalEvents).toBe(before + 1)
+  })
+  it('lets nobody act whose record is not taken', async () => {
+    let acted = false
+    const act = (): Promise<void> => {
+      acted = true
+      return Promise.resolve()
+    }
+    await expect(superviseAction({ ...supervisor(), token: () => 'sgn_none' }, action, act)).rejects.toThrow(
+      /answered 401/,
+    )
+    await expect(superviseAction({ ...supervisor(), url: 'http://127.0.0.1:9' }, action, act)).rejects.toThrow(
+      /does not answer/,
+    )
+    await expect(superviseAction(supervisor(), { ...action, validForMs: 10 }, act)).rejects.toThrow(RangeError)
+    expect(acted).toBe(false)
   })
 })
 

@@ -91,6 +91,7 @@ describe('signet up with the demo service', () => {
       'auditor.token',
       'bundle-key.json',
       'bundle.token',
+      'secrets.key',
       'governance.token',
       'admin.password',
       'admin.token',
