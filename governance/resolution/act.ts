@@ -3,7 +3,13 @@ import type { JsonObject } from '#core/json/value.ts'
 import type { Client } from '#runtime/postgres/transaction.ts'
 import { endpointOf, textOf } from '../events/judge.ts'
 import { putReference, type EventRow, type ViolationRow } from '../store/compliance.ts'
-import { activeTokens, disableServiceAccount, principalsNamed, revokeTokens } from '../store/containment.ts'
+import {
+  activeTokens,
+  disableServiceAccount,
+  haveAdministrator,
+  principalsNamed,
+  revokeTokens,
+} from '../store/containment.ts'
 import type { BillingApi } from './billing.ts'
 import type { Strategy } from './strategies.ts'
 
@@ -68,6 +74,8 @@ async function resetPermissions(
   const principals = await principalsNamed(client, tenant, subject)
   if (principals.length === 0)
     return { detail: `${subject} is no user and no service account here`, evidence: { subject }, isDone: false }
+  if (await haveAdministrator(client, tenant, principals))
+    return { detail: `${subject} is an administrator: a person has to decide`, evidence: { subject }, isDone: false }
   const before = await activeTokens(client, tenant, principals)
   if (dry)
     return {

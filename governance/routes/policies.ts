@@ -143,10 +143,7 @@ export function policyRoutes(app: FastifyInstance, deps: PolicyRouteDeps): void 
       const after = parseCursor(cursor)
       return read(deps, request, { action: 'read', resource }, async (client, { tenant }) => {
         const rows = await listPolicies(client, tenant, { after, limit })
-        const versions = new Map<string, PolicyVersionRow>()
-        for (const { id, latest } of rows.slice(0, limit))
-          versions.set(id, found(await findVersion(client, tenant, id, latest), 'version'))
-        return pageOf(rows, limit, (row) => presentPolicy(row, versions.get(row.id)!))
+        return pageOf(rows, limit, (row) => presentPolicy(row, row.says))
       })
     },
   )
@@ -386,7 +383,7 @@ function saysOf({ description, rego_content, regulation_refs, severity, mode }: 
   return { description, rego_content, regulation_refs, severity, mode }
 }
 
-function presentPolicy(row: PolicyRow, says: PolicyVersionRow) {
+function presentPolicy(row: PolicyRow, says: SaysRow) {
   const { id, name, rule_id, policy_type, latest, active, version } = row
   return {
     id,

@@ -43,3 +43,17 @@ export async function disableServiceAccount(
   )
   return rowCount ?? 0
 }
+
+/** Whether one of them may do everything: then a report must not be enough to shut them out. */
+export async function haveAdministrator(
+  client: Client,
+  tenant: string,
+  principals: readonly Named[],
+): Promise<boolean> {
+  const { rowCount } = await client.query(
+    `SELECT 1 FROM signet.role_bindings b JOIN signet.role_permissions p ON p.tenant = b.tenant AND p.role_id = b.role_id
+     WHERE b.tenant = $1 AND b.principal_id = ANY($2) AND p.action = '*' AND p.resource = '*' LIMIT 1`,
+    [tenant, principals.map(({ id }) => id)],
+  )
+  return rowCount !== 0
+}

@@ -83,16 +83,23 @@ export async function findPolicy(client: Client, tenant: string, id: string, loc
   return rows[0] ?? null
 }
 
-/** One more than `limit` where there is a next page; newest first. */
+export type PolicyListRow = PolicyRow & {
+  readonly says: Pick<PolicyVersionRow, 'description' | 'rego_content' | 'regulation_refs' | 'severity' | 'mode'>
+}
+
+/** Each with what its latest version says; one more than `limit` where there is a next page; newest first. */
 export async function listPolicies(
   client: Client,
   tenant: string,
   { after, limit }: { after: Cursor | null; limit: number },
-): Promise<PolicyRow[]> {
-  const { rows } = await client.query<PolicyRow>(
-    `SELECT ${POLICY} FROM signet.policies
-     WHERE tenant = $1 AND ($2::timestamptz IS NULL OR (created_at, id) < ($2, $3::uuid))
-     ORDER BY created_at DESC, id DESC LIMIT $4`,
+): Promise<PolicyListRow[]> {
+  const { rows } = await client.query<PolicyListRow>(
+    `SELECT p.id, p.name, p.rule_id, p.policy_type, p.latest, p.active, p.version, p.created_at, p.updated_at,
+       json_build_object('description', v.description, 'rego_content', v.rego_content, 'regulation_refs', v.regulation_refs,
+         'severity', v.severity, 'mode', v.mode) AS says
+     FROM signet.policies p JOIN signet.policy_versions v ON v.tenant = p.tenant AND v.policy_id = p.id AND v.number = p.latest
+     WHERE p.tenant = $1 AND ($2::timestamptz IS NULL OR (p.created_at, p.id) < ($2, $3::uuid))
+     ORDER BY p.created_at DESC, p.id DESC LIMIT $4`,
     [tenant, after?.at ?? null, after?.id ?? null, limit + 1],
   )
   return rows

@@ -92,16 +92,21 @@ export async function findWorkflow(
   return rows[0] ?? null
 }
 
-/** One more than `limit` where there is a next page; newest first. */
+export type WorkflowListRow = WorkflowRow & { readonly approved_by: string[] }
+
+/** Each with who agreed to it; one more than `limit` where there is a next page; newest first. */
 export async function listWorkflows(
   client: Client,
   tenant: string,
   { after, limit, status }: { after: Cursor | null; limit: number; status: WorkflowStatus | null },
-): Promise<WorkflowRow[]> {
-  const { rows } = await client.query<WorkflowRow>(
-    `SELECT ${WORKFLOW} FROM signet.workflows
-     WHERE tenant = $1 ${status === null ? '' : 'AND status = $5'} AND ($2::timestamptz IS NULL OR (created_at, id) < ($2, $3::uuid))
-     ORDER BY created_at DESC, id DESC LIMIT $4`,
+): Promise<WorkflowListRow[]> {
+  const { rows } = await client.query<WorkflowListRow>(
+    `SELECT ${WORKFLOW}, (SELECT coalesce(json_agg(a.name ORDER BY a.created_at, a.id), '[]') FROM signet.workflow_approvals a
+       WHERE a.tenant = $1 AND a.workflow_id = w.id) AS approved_by
+     FROM (SELECT * FROM signet.workflows
+       WHERE tenant = $1 ${status === null ? '' : 'AND status = $5'} AND ($2::timestamptz IS NULL OR (created_at, id) < ($2, $3::uuid))
+       ORDER BY created_at DESC, id DESC LIMIT $4) w
+     ORDER BY created_at DESC, id DESC`,
     [tenant, after?.at ?? null, after?.id ?? null, limit + 1, ...(status === null ? [] : [status])],
   )
   return rows

@@ -386,6 +386,13 @@ describe('resolved by Signet itself', () => {
       'governance.outcome',
     ])
   })
+  it('a report does not shut out an administrator', async () => {
+    const [violation] = await report('data_access', 'read', { actor: 'admin@acme.example', records: 9_000 })
+    const id = violation?.id ?? ''
+    await expect.poll(async () => (await attempts(id)).at(-1)?.outcome, { timeout: 60_000 }).toBe('not_resolved')
+    expect((await attempts(id)).at(-1)?.detail).toMatch(/is an administrator: a person has to decide/)
+    expect((await call('GET', '/api/v1/session')).status).toBe(200)
+  })
   it('billing: the record becomes what the billing system says, and it is closed only if that resolves it', async () => {
     customers.set('c10', { metadata: { tokens_granted: '500' } })
     customers.set('c11', { metadata: { tokens_granted: '5' } })
