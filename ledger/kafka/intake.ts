@@ -80,6 +80,8 @@ export function keepTakingIn(deps: IntakeDeps): { stop(): Promise<void> } {
       const stream = await consumer.consume({ topics: [...topics.keys()], mode: 'committed', fallbackMode: 'earliest' })
       // Read, or `once` of the next line, rejects with it.
       stream.on('error', () => undefined)
+      // One that stays: the client ends its fetching, for good and in silence, when it finds a stream that nobody listens to, as it is between two `once`.
+      stream.on('readable', () => undefined)
       while (!signal.aborted) {
         const batch = takeBatch(stream)
         if (batch.length === 0) {

@@ -249,3 +249,25 @@ test('a record that the topic does not take goes out as a reference, in its plac
   )
   expect(items[0]?.event.event_id).toBe(large.event_id)
 })
+
+test('intake goes on after a silence that began while it was recording', async () => {
+  // One process has all partitions: its client is alone with the silence.
+  await Promise.all(running().map((ledger) => ledger.stop()))
+  await stack.startLedger({ env })
+  const comesTo = (topic: 'acme' | 'globex', eventId: string) =>
+    until(
+      `the event of ${topic}`,
+      () => recordedBy(`kafka/${IN[topic]}`, topic === 'acme' ? 'auditor' : 'globex-proxy'),
+      (found) => found.some(({ event_id }) => event_id === eventId),
+    )
+  for (let round = 0; round < 3; round++) {
+    const [first, second] = [buildEvent({}), buildEvent({})]
+    // The second comes while the first is being recorded, when nobody waits for the client's stream.
+    await produce(IN.acme, [JSON.stringify(first)])
+    await produce(IN.globex, [JSON.stringify(second)])
+    await comesTo('acme', first.event_id)
+    await comesTo('globex', second.event_id)
+    // The silence is the point: several of the client's fetches have to come back empty.
+    await sleep(3_000)
+  }
+})
