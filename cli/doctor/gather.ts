@@ -9,6 +9,7 @@ import { ApiRefusal, type ClusterApi } from './api.ts'
 import type { ObservedPod, ObservedRule, ObservedService, ObservedWebhook, ProxyReport, Snapshot } from './snapshot.ts'
 
 type Json = Record<string, unknown>
+type TimedReport = ProxyReport & { readonly reportedMs: number }
 type Meta = {
   readonly name: string
   readonly namespace?: string
@@ -113,7 +114,7 @@ export async function gather({ api, operatorNamespace, namespace, now }: GatherO
       certificates.push({ name: `secret/${name}`, pem: Buffer.from(pem, 'base64').toString('utf8') })
   }
   const bundles = new Map<string, string>()
-  const reports = new Map<string, ProxyReport>()
+  const reports = new Map<string, TimedReport>()
   const takeObject = (item: Json): void => takeBundleObject(item, bundles, reports)
   const path = `${own('configmaps')}?labelSelector=${encodeURIComponent(`${BUNDLE_OBJECT} in (index,status)`)}`
   const seen = await attempt('bundles (ConfigMaps of the operator)', () => api.list(path, takeObject), false)
@@ -229,7 +230,7 @@ function readMap(data: Record<string, string>): NamespaceMap {
   }
 }
 
-function takeBundleObject(item: Json, bundles: Map<string, string>, reports: Map<string, ProxyReport>): void {
+function takeBundleObject(item: Json, bundles: Map<string, string>, reports: Map<string, TimedReport>): void {
   const { labels, annotations } = meta(item)
   const namespace = labels?.[BUNDLE_NAMESPACE]
   const revision = annotations?.[BUNDLE_REVISION]
@@ -238,13 +239,9 @@ function takeBundleObject(item: Json, bundles: Map<string, string>, reports: Map
   if (content === undefined) return
   const rows = JSON.parse(
     gunzipSync(Buffer.from(content, 'base64'), { maxOutputLength: MAX_STATUS_BYTES }).toString('utf8'),
-  ) as (ProxyReport & {
-    uid: string
-    reportedMs: number
-  })[]
-  // Several replicas may have heard of one proxy: the latest word counts.
-  for (const row of rows.toSorted((a, b) => a.reportedMs - b.reportedMs)) {
-    const { revision, code, message } = row
-    reports.set(row.uid, { revision, code, message })
-  }
+  ) as (TimedReport & { uid: string })[]
+  // Several replicas, each with an object of its own, may have heard of one proxy: the latest word counts.
+  for (const { uid, revision, code, message, reportedMs } of rows)
+    if (reportedMs >= (reports.get(uid)?.reportedMs ?? -Infinity))
+      reports.set(uid, { revision, code, message, reportedMs })
 }

@@ -114,6 +114,7 @@ function inject(
   return injectPod(pod, { template: { ...template, ...change.template }, namespace: facts }).pod
 }
 
+/** What one replica heard last, and what another had heard of the same proxies before. */
 async function keepBundles(reports: Record<string, string>): Promise<void> {
   const index = (name: string): object => ({
     apiVersion: 'v1',
@@ -125,26 +126,33 @@ async function keepBundles(reports: Record<string, string>): Promise<void> {
       annotations: { 'signet.dev/revision': REVISION },
     },
   })
-  const rows = Object.entries(reports).map(([uid, revision]) => ({
-    namespace: 'shop',
-    pod: 'x',
-    uid,
-    revision,
-    code: null,
-    message: null,
-    reportedMs: 1,
-  }))
-  const status = {
+  const status = (replica: string, reportedMs: number, rows: Record<string, string>): object => ({
     apiVersion: 'v1',
     kind: 'ConfigMap',
     metadata: {
-      name: 'signet-bundle-status-a',
+      name: `signet-bundle-status-${replica}`,
       namespace: NAMESPACE,
       labels: { 'signet.dev/bundle-object': 'status' },
     },
-    binaryData: { 'proxies.json.gz': gzipSync(JSON.stringify(rows)).toString('base64') },
-  }
-  await apply(...['shop', 'bank', 'calm'].map(index), status)
+    binaryData: {
+      'proxies.json.gz': gzipSync(
+        JSON.stringify(
+          Object.entries(rows).map(([uid, revision]) => ({
+            namespace: 'shop',
+            pod: 'x',
+            uid,
+            revision,
+            code: null,
+            message: null,
+            reportedMs,
+          })),
+        ),
+      ).toString('base64'),
+    },
+  })
+  const former = Object.fromEntries(Object.keys(reports).map((uid) => [uid, FORMER]))
+  // The API server lists them in this order.
+  await apply(...['shop', 'bank', 'calm'].map(index), status('a', 2, reports), status('b', 1, former))
 }
 
 function apply(...items: object[]): Promise<string> {
