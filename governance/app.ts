@@ -118,7 +118,7 @@ export async function buildApp(deps: GovernanceDeps): Promise<FastifyInstance> {
   tokenRoutes(app, calls)
   actionRoutes(app, calls)
   policyRoutes(app, { ...calls, ...services })
-  bundleRoutes(app, calls)
+  bundleRoutes(app, { ...calls, ...services })
   ruleRoutes(app, { ...calls, ...services })
   scanRoutes(app, { ...calls, ...services })
   remediationRoutes(app, { ...calls, ...services })

@@ -4,7 +4,7 @@ import { fileURLToPath } from 'node:url'
 import { createAuditClient } from '#runtime/ledger/audit-client.ts'
 import { listenError } from '#runtime/http/listen.ts'
 import { uuidV7 } from '#runtime/identifier.ts'
-import { createPool, query } from '#runtime/postgres/transaction.ts'
+import { createPool } from '#runtime/postgres/transaction.ts'
 import { runProcess, type StartedProcess } from '#runtime/process/lifecycle.ts'
 import { createLogger } from '#runtime/telemetry/log.ts'
 import { createMetricsRegistry } from '#runtime/telemetry/metrics.ts'
@@ -18,6 +18,7 @@ import { readRulesFolder } from './rules/folder.ts'
 import { seedFileRules } from './rules/seed.ts'
 import { createServices } from './services.ts'
 import { migrateGovernance } from './store/migrations.ts'
+import { tenantNames } from './store/tenants.ts'
 import { ledgerAuthority, listenerTls } from './tls.ts'
 
 const NAME = 'signet-governance'
@@ -45,8 +46,7 @@ async function start(): Promise<StartedProcess> {
     ca: await ledgerAuthority(config.SIGNET_GOVERNANCE_LEDGER_CA, { log, signal: stopping.signal }),
   })
   const record = (tenant: string, event: string): Promise<void> => audit.record(event, tenant)
-  const tenants = await query<{ tenant: string }>(pool, 'SELECT tenant FROM signet.tenant_names() AS t(tenant)')
-  const names = tenants.map(({ tenant }) => tenant)
+  const names = await tenantNames(pool)
   await seedAllRoles(pool, names, { newId: uuidV7, clock })
   await seedFileRules(pool, names, await readRulesFolder(config.SIGNET_GOVERNANCE_RULES_DIR ?? PACKS))
   const ledger = {

@@ -1,20 +1,17 @@
 import { randomBytes } from 'node:crypto'
-import { readdir, readFile } from 'node:fs/promises'
-import { BlockList, isIP } from 'node:net'
 import path from 'node:path'
 import { fileURLToPath } from 'node:url'
-import type { JWK } from 'jose'
-import { SignetError } from '#core/error/signet-error.ts'
 import { readStandardPack } from '#engine/bundle/standard.ts'
-import type { RuleSource } from '#engine/compile/compile.ts'
 import { readSamples } from '#engine/compile/differential.ts'
 import { createOpaMemory } from '#engine/compile/opa-memory.ts'
+import { readPackSources } from '#engine/compile/pack-sources.ts'
 import { uuidV7 } from '#runtime/identifier.ts'
 import type { Pool } from '#runtime/postgres/transaction.ts'
 import type { Logger } from '#runtime/telemetry/log.ts'
 import { ActionRunner, type RecordEvent } from './actions/runner.ts'
 import { createBundlePublisher, type BundlePublisher } from './bundles/publisher.ts'
 import type { GovernanceConfig } from './config.ts'
+import { named, namedEndpoints, networksOf, readBundleKey, readStripeSecrets } from './config-values.ts'
 import type { GovernanceMetrics } from './metrics.ts'
 import type { CompilerDeps } from './policies/compile.ts'
 import { openArtifactStore, type ArtifactStore } from './evidence/artifact-store.ts'
@@ -84,6 +81,8 @@ export async function createServices(
     samples: await readSamples(path.join(POLICIES, PACK, 'samples')),
   }
   const judge = createJudge()
+  // Of its own: what people evaluate and scan must not hold up events, whose transactions wait for it.
+  const eventJudge = createJudge({ threads: 1 })
   const publisher = createBundlePublisher({
     pool,
     runner,
@@ -118,9 +117,9 @@ export async function createServices(
   const collecting = keepCollecting({ pool, artifacts, ledger, catalogs, newId: uuidV7, clock, runner, log, metrics })
   const [eventPack] = await readStandardPack(path.join(POLICIES, 'dist', 'events'))
   const eventRules: EventRules = {
-    judge,
+    judge: eventJudge,
     pack: eventPack!,
-    stripeSecrets: await readSecrets(config.SIGNET_GOVERNANCE_STRIPE_SECRETS_FILE),
+    stripeSecrets: await readStripeSecrets(config.SIGNET_GOVERNANCE_STRIPE_SECRETS_FILE),
   }
   const { SIGNET_GOVERNANCE_BILLING_URL: billingUrl, SIGNET_GOVERNANCE_BILLING_KEY_FILE: keyFile } = config
   const billing =
@@ -173,87 +172,7 @@ export async function createServices(
       artifacts.close()
       await publisher.stop()
       await judge.close()
+      await eventJudge.close()
     },
   }
-}
-
-/** @throws SignetError CONFIG_INVALID without what the file holds */
-async function readSecrets(file: string | undefined): Promise<Map<string, string>> {
-  if (file === undefined) return new Map()
-  try {
-    const value: unknown = JSON.parse(await readFile(file, 'utf8'))
-    const entries = Object.entries(value as Record<string, unknown>)
-    if (entries.every((entry): entry is [string, string] => typeof entry[1] === 'string' && entry[1] !== ''))
-      return new Map(entries)
-  } catch (cause) {
-    throw new SignetError('CONFIG_INVALID', `SIGNET_GOVERNANCE_STRIPE_SECRETS_FILE: ${file} cannot be read as JSON`, {
-      cause,
-    })
-  }
-  throw new SignetError(
-    'CONFIG_INVALID',
-    `SIGNET_GOVERNANCE_STRIPE_SECRETS_FILE: ${file} holds something else than texts by tenant`,
-  )
-}
-
-/** @throws SignetError CONFIG_INVALID */
-function networksOf(text: string | undefined): BlockList {
-  const list = new BlockList()
-  for (const network of (text ?? '').split(',').filter((entry) => entry !== '')) {
-    const [address = '', bits = ''] = network.split('/')
-    const family = isIP(address)
-    if (family === 0 || Number(bits) > (family === 4 ? 32 : 128))
-      throw new SignetError('CONFIG_INVALID', `SIGNET_GOVERNANCE_WEBHOOK_NETWORKS: ${network} is no network`)
-    list.addSubnet(address, Number(bits), family === 4 ? 'ipv4' : 'ipv6')
-  }
-  return list
-}
-
-/** `NAME=VALUE`, several with commas. */
-function named(text: string | undefined): Map<string, string> {
-  const entries = (text ?? '').split(',').filter((entry) => entry !== '')
-  return new Map(entries.map((entry) => [entry.slice(0, entry.indexOf('=')), entry.slice(entry.indexOf('=') + 1)]))
-}
-
-function namedEndpoints(text: string | undefined): Map<string, { host: string; port: number }> {
-  return new Map(
-    [...named(text)].map(([name, at]) => {
-      const colon = at.lastIndexOf(':')
-      return [name, { host: at.slice(0, colon).replace(/^\[|\]$/g, ''), port: Number(at.slice(colon + 1)) }]
-    }),
-  )
-}
-
-/** The Rego files of a rule pack, in the order of their paths. */
-async function readPackSources(directory: string): Promise<RuleSource[]> {
-  const names = (await readdir(directory, { recursive: true }))
-    .map((name) => name.replaceAll('\\', '/'))
-    .filter((name) => name.endsWith('.rego') && !name.endsWith('_test.rego'))
-    .sort()
-  return Promise.all(
-    names.map(async (name) => ({
-      path: `${path.basename(directory)}/${name}`,
-      text: await readFile(path.join(directory, name), 'utf8'),
-    })),
-  )
-}
-
-/** @throws SignetError CONFIG_INVALID without what the file holds */
-async function readBundleKey(file: string | undefined): Promise<JWK | null> {
-  if (file === undefined) return null
-  let value: unknown
-  try {
-    value = JSON.parse(await readFile(file, 'utf8'))
-  } catch (cause) {
-    throw new SignetError('CONFIG_INVALID', `SIGNET_GOVERNANCE_BUNDLE_KEY_FILE: ${file} cannot be read as JSON`, {
-      cause,
-    })
-  }
-  const key = ((value as { key?: unknown }).key ?? value) as JWK
-  if (key.kty !== 'EC' || key.crv !== 'P-256' || typeof key.d !== 'string' || typeof key.kid !== 'string')
-    throw new SignetError(
-      'CONFIG_INVALID',
-      `SIGNET_GOVERNANCE_BUNDLE_KEY_FILE: ${file} holds no private P-256 JWK with a kid`,
-    )
-  return key
 }

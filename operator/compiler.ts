@@ -1,4 +1,3 @@
-import { readdir, readFile } from 'node:fs/promises'
 import { createHash } from 'node:crypto'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -9,6 +8,7 @@ import type { RuleObject } from '#core/rule/model.ts'
 import type { RuleSource } from '#engine/compile/compile.ts'
 import { checkDifferential, readSamples } from '#engine/compile/differential.ts'
 import type { OpaMemory, OpaMemoryLanes } from '#engine/compile/opa-memory.ts'
+import { readPackSources } from '#engine/compile/pack-sources.ts'
 import type { RuleProblem } from '#engine/compile/problem.ts'
 import { compileRuleSet, createCompileCache, type CompiledRules } from '#engine/compile/rule-set.ts'
 import type { CompileScope } from './rules/compilation.ts'
@@ -25,16 +25,8 @@ const MAX_ROUNDS = 6
 /** What failed its trial may have failed for want of time: it is tried again, each time after twice as long. */
 const RETRY_MS = { first: 10_000, longest: 5 * 60_000 }
 
-/** The Rego files of the shipped rules, in the order of their paths. */
-export async function readStandardSources(directory = STANDARD_PACK): Promise<RuleSource[]> {
-  const names = (await readdir(directory, { recursive: true }))
-    .map((name) => name.replaceAll('\\', '/'))
-    .filter((name) => name.endsWith('.rego') && !name.endsWith('_test.rego'))
-    .sort()
-  return Promise.all(
-    names.map(async (name) => ({ path: `standard/${name}`, text: await readFile(join(directory, name), 'utf8') })),
-  )
-}
+/** The Rego files of the shipped rules. */
+export const readStandardSources = (): Promise<RuleSource[]> => readPackSources(STANDARD_PACK)
 
 /** Inputs that new rules are tried on. */
 export function readStandardSamples(directory = join(STANDARD_PACK, 'samples')): Promise<DecisionInput[]> {

@@ -1,7 +1,8 @@
 import { SignetError } from '#core/error/signet-error.ts'
 import type { AuditEvent } from '#core/audit/event.ts'
-import { query, withTenant, type Pool } from '#runtime/postgres/transaction.ts'
+import { withTenant, type Pool } from '#runtime/postgres/transaction.ts'
 import { endAction, markRecorded, markRefused, openActions, type StoredAction } from '../store/actions.ts'
+import { tenantNames } from '../store/tenants.ts'
 import { deleteOld } from '../store/upkeep.ts'
 import { outcomeEvent, type ActionSubject } from './event.ts'
 import type { RecordEvent } from './runner.ts'
@@ -29,8 +30,7 @@ const TIDY_BATCHES = 100
  */
 export async function sweep(deps: SweeperDeps): Promise<Swept> {
   const counts = { reverted: 0, recorded: 0, waiting: 0 }
-  const tenants = await query<{ tenant: string }>(deps.pool, 'SELECT tenant FROM signet.tenant_names() AS t(tenant)')
-  for (const { tenant } of tenants) {
+  for (const tenant of await tenantNames(deps.pool)) {
     const left = await openActions(deps.pool, tenant, new Date(deps.nowMs() - deps.afterMs), BATCH)
     for (const action of left) {
       const ended = action.state === 'intended' ? await revert(deps, action, counts) : action
@@ -70,9 +70,8 @@ async function revert(
 /** Deletes what the ledger has, and what ran out, for longer than `KEPT_MS`, in every tenant. @returns how many rows went */
 export async function tidy({ pool, nowMs }: Pick<SweeperDeps, 'pool' | 'nowMs'>): Promise<number> {
   const before = new Date(nowMs() - KEPT_MS)
-  const tenants = await query<{ tenant: string }>(pool, 'SELECT tenant FROM signet.tenant_names() AS t(tenant)')
   let deleted = 0
-  for (const { tenant } of tenants)
+  for (const tenant of await tenantNames(pool))
     for (let batch = 0; batch < TIDY_BATCHES; batch++) {
       const count = await deleteOld(pool, tenant, before, TIDY_BATCH)
       deleted += count

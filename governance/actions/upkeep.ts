@@ -1,18 +1,16 @@
 import type { Logger } from '#runtime/telemetry/log.ts'
+import { keepDoing, type Background } from '../background.ts'
 import type { GovernanceMetrics } from '../metrics.ts'
 import { sweep, tidy, type SweeperDeps } from './sweeper.ts'
 
 const EVERY_MS = 5_000
 const TIDY_EVERY_MS = 60 * 60 * 1000
 
-/** Sweeps every few seconds, and tidies every hour, until stopped; `stop` waits for the one that runs. */
+/** Sweeps every few seconds, and tidies every hour. */
 export function keepSweeping(
   deps: SweeperDeps,
   { log, metrics }: { readonly log: Logger; readonly metrics: GovernanceMetrics },
-): { stop(): Promise<void> } {
-  let timer: NodeJS.Timeout | undefined
-  let stopped = false
-  let running = Promise.resolve()
+): Background {
   let tidiedMs = -Infinity
   const tidyIfDue = async (): Promise<void> => {
     if (deps.nowMs() - tidiedMs < TIDY_EVERY_MS) return
@@ -24,7 +22,7 @@ export function keepSweeping(
       log.warn({ error }, 'old rows have to wait to be deleted')
     }
   }
-  const once = async (): Promise<void> => {
+  const once = async (signal: AbortSignal): Promise<void> => {
     try {
       const { reverted, recorded, waiting } = await sweep(deps)
       metrics.swept.inc({ how: 'reverted' }, reverted)
@@ -35,18 +33,8 @@ export function keepSweeping(
     } catch (error) {
       log.warn({ error }, 'actions that were left behind have to wait')
     }
-    if (!stopped) await tidyIfDue()
-    if (!stopped) timer = setTimeout(run, EVERY_MS).unref()
+    if (!signal.aborted) await tidyIfDue()
   }
-  const run = (): void => {
-    running = once()
-  }
-  run()
-  return {
-    async stop() {
-      stopped = true
-      clearTimeout(timer)
-      await running
-    },
-  }
+  const onError = (error: unknown): void => log.error({ error }, 'upkeep failed; it is tried again')
+  return keepDoing(once, { everyMs: EVERY_MS, firstMs: 0, onError })
 }

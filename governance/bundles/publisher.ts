@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto'
 import type { JWK } from 'jose'
+import { SignetError } from '#core/error/signet-error.ts'
 import type { JsonObject } from '#core/json/value.ts'
 import { bundleRevision, type BundleModule } from '#engine/bundle/build.ts'
 import { canonicalText, sha256Hex } from '#engine/bundle/canonical.ts'
@@ -7,9 +8,10 @@ import { bundleContent, signBundle } from '#engine/bundle/sign.ts'
 import { compileRuleSet, createCompileCache, type CompileCache } from '#engine/compile/rule-set.ts'
 import type { RuleSource } from '#engine/compile/compile.ts'
 import { newTraceId } from '#runtime/identifier.ts'
-import { query, withTenant, type Client, type Pool } from '#runtime/postgres/transaction.ts'
+import { withTenant, type Client, type Pool } from '#runtime/postgres/transaction.ts'
 import type { Logger } from '#runtime/telemetry/log.ts'
 import type { ActionRunner } from '../actions/runner.ts'
+import { keepDoingForTenants, type Background } from '../background.ts'
 import { policyRule, type CompilerDeps } from '../policies/compile.ts'
 import { deleteRevisions, insertRevision, latestRevision, type RevisionHead } from '../store/bundles.ts'
 import { activePolicies, type ActivePolicy } from '../store/policies.ts'
@@ -32,14 +34,16 @@ export type PublisherDeps = {
 
 /**
  * A bundle for each tenant: the shipped rules, its policies that are in force, and its policy data. Level-based: what is stored is compared with
- * what should be, at each touch and every half minute, by every process; the sequence in the table decides between two that are as fast.
+ * what should be, at each touch and every half minute, by every process; the sequence in the table decides between two that are as fast. What
+ * cannot be published whole is not published: the former bundle stays, and it is tried again.
  */
-export type BundlePublisher = {
+export type BundlePublisher = Background & {
   /** Something that a tenant's bundle is made of has changed. Returns at once. */
   touch(tenant: string): void
-  /** Brings one tenant's bundle up to date. @throws SignetError */
-  publish(tenant: string): Promise<void>
-  stop(): Promise<void>
+  /** Whether the bundle of `head` is made of what is in force now, in the transaction of `client`. */
+  isCurrent(client: Client, tenant: string, head: RevisionHead): Promise<boolean>
+  /** Why this process could not publish a tenant's bundle the last time that it tried; null where it could. */
+  problemOf(tenant: string): string | null
 }
 
 const LIFETIME_MS = 30 * 24 * 60 * 60 * 1000
@@ -52,47 +56,24 @@ export function createBundlePublisher(deps: PublisherDeps): BundlePublisher {
   const { pool, log, key } = deps
   const cache = createCompileCache({ maxEntries: CACHED_RULES })
   const packDigest = sha256Hex(Buffer.concat(deps.pack.modules.map(({ wasm }) => wasm)))
-  const dirty = new Set<string>()
-  let running: Promise<void> | null = null
-  let stopped = false
+  const problems = new Map<string, string>()
 
-  async function drain(): Promise<void> {
-    for (const tenant of dirty) {
-      if (stopped) return
-      dirty.delete(tenant)
-      try {
-        await publish(tenant)
-      } catch (error) {
-        deps.onPublished?.('failed')
-        log.error({ error, tenant }, 'the bundle of a tenant is not published; it is tried again')
-      }
-    }
+  async function inputsOf(client: Client, tenant: string) {
+    const policies = await activePolicies(client, tenant)
+    const policy = await deps.policyData(client, tenant)
+    return { policies, policy, digest: inputsDigest(packDigest, policies, policy) }
   }
 
-  function run(): void {
-    if (key === null || stopped) return
-    running ??= drain().finally(() => {
-      running = null
-      if (dirty.size > 0) run()
-    })
-  }
-
-  async function publish(tenant: string): Promise<void> {
-    if (key === null) return
+  async function publish(tenant: string, signer: JWK): Promise<void> {
     const now = deps.clock()
-    const { policies, policy, last } = await withTenant(
+    const { policies, policy, digest, last } = await withTenant(
       pool,
       tenant,
-      async (client) => ({
-        policies: await activePolicies(client, tenant),
-        policy: await deps.policyData(client, tenant),
-        last: await latestRevision(client, tenant),
-      }),
+      async (client) => ({ ...(await inputsOf(client, tenant)), last: await latestRevision(client, tenant) }),
       { readOnly: true },
     )
-    const inputs = inputsDigest(packDigest, policies, policy)
-    if (last !== null && last.inputs_sha256 === inputs && !isHalfOver(last, now)) return
-    const { modules, problems } = await modulesOf(deps, cache, tenant, policies)
+    if (last !== null && last.inputs_sha256 === digest && !isHalfOver(last, now)) return
+    const modules = await modulesOf(deps, cache, tenant, policies)
     const names = policies.map(({ rule_id, number }) => `${rule_id}@${number}`)
     const traceId = newTraceId()
     const request = {
@@ -101,7 +82,7 @@ export function createBundlePublisher(deps: PublisherDeps): BundlePublisher {
       action: 'execute',
       resource: 'policies',
       resourceId: null,
-      wanted: { bundle: inputs, policies: names.slice(0, 100) },
+      wanted: { bundle: digest, policies: names.slice(0, 100) },
       traceId,
       requestId: traceId,
     } as const
@@ -109,22 +90,21 @@ export function createBundlePublisher(deps: PublisherDeps): BundlePublisher {
       const newest = await latestRevision(client, tenant)
       // Another process was faster, perhaps with less than is stored now: looked at again at once.
       if (newest?.sequence !== last?.sequence) {
-        dirty.add(tenant)
+        queue?.touch(tenant)
         return { result: undefined, before: null, after: { revision: newest?.revision ?? null } }
       }
       // At least the time: a proxy that had another source of bundles before takes this one as newer.
       const sequence = Math.max(Number(last?.sequence ?? 0) + 1, Math.floor(now.getTime() / 1000))
       const expiresAt = new Date(now.getTime() + LIFETIME_MS)
       const options = { modules, policy, scope: '*', sequence, issuedAt: now, expiresAt }
-      const bundle = await signBundle({ ...options, key })
+      const bundle = await signBundle({ ...options, key: signer })
       const revision = bundleRevision(bundleContent(options))
       await insertRevision(client, tenant, {
         sequence: String(sequence),
         revision,
-        inputs_sha256: inputs,
+        inputs_sha256: digest,
         bundle,
         etag: `"${sha256Hex(bundle)}"`,
-        problems,
         issued_at: now,
         expires_at: expiresAt,
       })
@@ -132,50 +112,49 @@ export function createBundlePublisher(deps: PublisherDeps): BundlePublisher {
       return {
         result: undefined,
         before: { revision: last?.revision ?? null },
-        after: { revision, problems: Object.keys(problems).slice(0, 100) },
+        after: { revision },
         resourceId: revision,
       }
     })
     deps.onPublished?.('published')
-    log.info({ tenant, policies: policies.length, problems }, 'bundle published')
+    log.info({ tenant, policies: policies.length }, 'bundle published')
   }
 
-  const look = async (): Promise<void> => {
+  const publishOrSay = async (tenant: string, signer: JWK): Promise<void> => {
     try {
-      const rows = await query<{ tenant: string }>(pool, 'SELECT tenant FROM signet.tenant_names() AS t(tenant)')
-      for (const { tenant } of rows) dirty.add(tenant)
-      run()
+      await publish(tenant, signer)
+      problems.delete(tenant)
     } catch (error) {
-      log.warn({ error }, 'the tenants whose bundles are looked at cannot be read; it is tried again')
+      problems.set(tenant, error instanceof SignetError ? error.message : 'it failed here; the log has why')
+      deps.onPublished?.('failed')
+      throw error
     }
   }
-  const timer = key === null ? null : setInterval(() => void look(), LOOK_MS)
-  if (key !== null) void look()
+  const onError = (error: unknown, tenant: string | null): void =>
+    log.error({ error, tenant }, 'a bundle is not published, the former one stays in force; it is tried again')
+  const queue =
+    key === null
+      ? null
+      : keepDoingForTenants(pool, (tenant) => publishOrSay(tenant, key), { everyMs: LOOK_MS, firstMs: 0, onError })
 
   return {
-    touch(tenant) {
-      dirty.add(tenant)
-      run()
-    },
-    publish,
-    async stop() {
-      stopped = true
-      if (timer !== null) clearInterval(timer)
-      await running
-    },
+    touch: (tenant) => queue?.touch(tenant),
+    isCurrent: async (client, tenant, head) => (await inputsOf(client, tenant)).digest === head.inputs_sha256,
+    problemOf: (tenant) => problems.get(tenant) ?? null,
+    stop: async () => queue?.stop(),
   }
 }
 
+/** @throws SignetError OPA_UNAVAILABLE, RULE_INVALID: a policy does not compile with the others, and no bundle is without one that is in force */
 async function modulesOf(
   { compiler, pack }: PublisherDeps,
   cache: CompileCache,
   tenant: string,
   policies: readonly ActivePolicy[],
-): Promise<{ modules: readonly BundleModule[]; problems: Record<string, string> }> {
-  if (policies.length === 0 || compiler.opa === undefined) {
-    const missing = policies.map(({ rule_id }) => [rule_id, 'this governance has no OPA (SIGNET_OPA)'])
-    return { modules: pack.modules, problems: Object.fromEntries(missing) as Record<string, string> }
-  }
+): Promise<readonly BundleModule[]> {
+  if (policies.length === 0) return pack.modules
+  if (compiler.opa === undefined)
+    throw new SignetError('OPA_UNAVAILABLE', 'this governance has no OPA (SIGNET_OPA): it cannot compile policies')
   const { module, problems } = await compileRuleSet({
     scope: 'root',
     rules: policies.map((policy) => policyRule(policy, tenant)),
@@ -185,11 +164,10 @@ async function modulesOf(
     timeoutMs: COMPILE_TIMEOUT_MS,
     cache,
   })
-  const said = [...problems].map(([id, found]) => [id, found[0]?.message.slice(0, 500) ?? 'it does not compile'])
-  return {
-    modules: [{ module: module.module, wasm: module.wasm }],
-    problems: Object.fromEntries(said) as Record<string, string>,
-  }
+  const said = [...problems].map(([id, [first]]) => `${id}: ${first?.message.slice(0, 300) ?? 'it does not compile'}`)
+  if (said.length > 0)
+    throw new SignetError('RULE_INVALID', `policies do not compile with the others: ${said.slice(0, 5).join('; ')}`)
+  return [{ module: module.module, wasm: module.wasm }]
 }
 
 function inputsDigest(packDigest: string, policies: readonly ActivePolicy[], policy: JsonObject): string {

@@ -1,10 +1,12 @@
 import { SignetError } from '#core/error/signet-error.ts'
 import { newTraceId } from '#runtime/identifier.ts'
-import { query, withTenant, type Client } from '#runtime/postgres/transaction.ts'
+import { withTenant, type Client } from '#runtime/postgres/transaction.ts'
 import type { Logger } from '#runtime/telemetry/log.ts'
 import type { ActionRunner } from '../actions/runner.ts'
+import { keepDoing, type Background } from '../background.ts'
 import type { GovernanceMetrics } from '../metrics.ts'
 import { isCollected, type EvidenceRow, type NewEvidence } from '../store/evidence.ts'
+import { tenantNames } from '../store/tenants.ts'
 import {
   collectLedger,
   collectScan,
@@ -79,12 +81,10 @@ export function loggedEvidence({ kind, name, media_type, bytes, sha256, controls
 /** Once a day and tenant what Signet can show by itself, and deletes files that nothing refers to; several processes may. */
 export function keepCollecting(
   deps: CollectorDeps & { readonly runner: ActionRunner; readonly log: Logger; readonly metrics: GovernanceMetrics },
-): { stop(): Promise<void> } {
+): Background {
   const { pool, runner, log, clock, metrics } = deps
   const retryAt = new Map<string, number>()
-  let stopped = false
   let isAway = false
-  let running: Promise<void> | null = null
 
   async function collectOne(tenant: string, kind: CollectedKind, key: string): Promise<void> {
     if (await withTenant(pool, tenant, (client) => isCollected(client, tenant, kind, key), { readOnly: true })) return
@@ -137,34 +137,21 @@ export function keepCollecting(
     }
   }
 
-  async function look(): Promise<void> {
-    const deleted = await deleteUnclaimed(deps, () => stopped).catch((error: unknown) => {
+  async function look(signal: AbortSignal): Promise<void> {
+    const deleted = await deleteUnclaimed(deps, signal).catch((error: unknown) => {
       log.warn({ error }, 'files of evidence that nothing refers to have to wait to be deleted')
       return 0
     })
     if (deleted > 0) log.info({ deleted }, 'files of evidence that nothing refers to are deleted')
     metrics.evidenceDeleted.inc(deleted)
-    const tenants = await query<{ tenant: string }>(pool, 'SELECT tenant FROM signet.tenant_names() AS t(tenant)')
     if (!(await hasStore())) return
-    for (const { tenant } of tenants)
+    for (const tenant of await tenantNames(pool))
       for (const kind of KINDS) {
-        if (stopped) return
+        if (signal.aborted) return
         await collectDue(tenant, kind)
       }
   }
 
-  const timer = setInterval(() => {
-    running ??= look()
-      .catch((error: unknown) => log.warn({ error }, 'evidence cannot be collected; it is tried again'))
-      .finally(() => {
-        running = null
-      })
-  }, LOOK_MS)
-  return {
-    async stop() {
-      stopped = true
-      clearInterval(timer)
-      await running
-    },
-  }
+  const onError = (error: unknown): void => log.warn({ error }, 'evidence cannot be collected; it is tried again')
+  return keepDoing(look, { everyMs: LOOK_MS, onError })
 }

@@ -1,5 +1,6 @@
-import { query, withTenant, type Pool } from '#runtime/postgres/transaction.ts'
+import { withTenant, type Pool } from '#runtime/postgres/transaction.ts'
 import { claim, takeUnclaimed } from '../store/evidence.ts'
+import { tenantNames } from '../store/tenants.ts'
 import type { ArtifactStore } from './artifact-store.ts'
 
 export type TidyDeps = { readonly pool: Pool; readonly artifacts: ArtifactStore; readonly clock: () => Date }
@@ -10,11 +11,10 @@ const MOST_OF_TENANT = 100
  * Deletes objects that nothing refers to from the store. Whoever would claim one meanwhile waits for its row, and then does not find it.
  * @returns how many went @throws SignetError EVIDENCE_UNAVAILABLE
  */
-export async function deleteUnclaimed({ pool, artifacts, clock }: TidyDeps, stopped: () => boolean): Promise<number> {
-  const tenants = await query<{ tenant: string }>(pool, 'SELECT tenant FROM signet.tenant_names() AS t(tenant)')
+export async function deleteUnclaimed({ pool, artifacts, clock }: TidyDeps, signal: AbortSignal): Promise<number> {
   let deleted = 0
-  for (const { tenant } of tenants)
-    for (let i = 0; i < MOST_OF_TENANT && !stopped(); i++) {
+  for (const tenant of await tenantNames(pool))
+    for (let i = 0; i < MOST_OF_TENANT && !signal.aborted; i++) {
       const went = await withTenant(pool, tenant, async (client) => {
         const key = await takeUnclaimed(client, tenant, clock())
         if (key === null) return false

@@ -1,8 +1,9 @@
 import { SignetError } from '#core/error/signet-error.ts'
 import { newTraceId } from '#runtime/identifier.ts'
-import { query, withTenant, type Client, type Pool } from '#runtime/postgres/transaction.ts'
+import { withTenant, type Client, type Pool } from '#runtime/postgres/transaction.ts'
 import type { Logger } from '#runtime/telemetry/log.ts'
 import type { ActionRunner } from '../actions/runner.ts'
+import { keepDoingForTenants, type TenantQueue } from '../background.ts'
 import type { EventRules } from '../events/judge.ts'
 import { recheck } from '../events/recheck.ts'
 import {
@@ -31,11 +32,7 @@ export type ResolverDeps = {
 }
 
 /** Tries to resolve what is open, by the strategy of its rule. Level-based: over rows, by every process. */
-export type Resolver = {
-  /** Something was found for a tenant. Returns at once. */
-  touch(tenant: string): void
-  stop(): Promise<void>
-}
+export type Resolver = TenantQueue
 
 const LOOK_MS = 15_000
 const BATCH = 20
@@ -43,28 +40,8 @@ const ACTOR = 'system/resolver'
 
 export function createResolver(deps: ResolverDeps): Resolver {
   const { pool, log } = deps
-  const dirty = new Set<string>()
-  let running: Promise<void> | null = null
-  let stopped = false
 
-  async function drain(): Promise<void> {
-    for (const tenant of dirty) {
-      if (stopped) return
-      dirty.delete(tenant)
-      await resolveDue(tenant).catch((error: unknown) =>
-        log.error({ error, tenant }, 'violations of a tenant are not looked at; it is tried again'),
-      )
-    }
-  }
-  function run(): void {
-    if (stopped) return
-    running ??= drain().finally(() => {
-      running = null
-      if (dirty.size > 0) run()
-    })
-  }
-
-  async function resolveDue(tenant: string): Promise<void> {
+  async function resolveDue(tenant: string, signal: AbortSignal): Promise<void> {
     const { mode, due } = await withTenant(
       pool,
       tenant,
@@ -76,32 +53,16 @@ export function createResolver(deps: ResolverDeps): Resolver {
     )
     if (mode === 'off') return
     for (const violation of due) {
-      if (stopped) return
+      if (signal.aborted) return
       await resolveOne(deps, tenant, violation, mode === 'dry_run').catch((error: unknown) =>
         log.warn({ error, tenant, violation: violation.id }, 'a violation was not seen to; it is tried again'),
       )
     }
   }
 
-  async function lookEverywhere(): Promise<void> {
-    const rows = await query<{ tenant: string }>(pool, 'SELECT tenant FROM signet.tenant_names() AS t(tenant)')
-    for (const { tenant } of rows) dirty.add(tenant)
-    run()
-  }
-  const timer = setInterval(() => {
-    lookEverywhere().catch((error: unknown) => log.warn({ error }, 'tenants cannot be read; it is tried again'))
-  }, LOOK_MS)
-  return {
-    touch(tenant) {
-      dirty.add(tenant)
-      run()
-    },
-    async stop() {
-      stopped = true
-      clearInterval(timer)
-      await running
-    },
-  }
+  const onError = (error: unknown, tenant: string | null): void =>
+    log.error({ error, tenant }, 'violations are not looked at; it is tried again')
+  return keepDoingForTenants(pool, resolveDue, { everyMs: LOOK_MS, onError })
 }
 
 /** One try: look (outside of any transaction), then act, look again, and say what came of it, in one action. */

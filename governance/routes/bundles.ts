@@ -1,5 +1,6 @@
 import type { FastifyInstance } from 'fastify'
 import Type from 'typebox'
+import type { BundlePublisher } from '../bundles/publisher.ts'
 import { defineCall, found, read, type CallDeps } from '../http/calls.ts'
 import { Time } from '../http/schemas.ts'
 import { latestRevision, revisionBundle } from '../store/bundles.ts'
@@ -7,15 +8,16 @@ import { latestRevision, revisionBundle } from '../store/bundles.ts'
 const Head = Type.Object({
   revision: Type.String(),
   sequence: Type.Integer(),
-  problems: Type.Record(Type.String(), Type.String(), {
-    description: 'Policies that are in force but could not be compiled with the others, by rule id.',
+  is_current: Type.Boolean({ description: 'It is made of what is in force now.' }),
+  problem: Type.Union([Type.String(), Type.Null()], {
+    description: 'Why the next one could not be published; this one stays until it can.',
   }),
   issued_at: Time,
   expires_at: Time,
 })
 
 /** The tenant's rule bundle, as OPA's bundle API has it (https://www.openpolicyagent.org/docs/management-bundles). */
-export function bundleRoutes(app: FastifyInstance, deps: CallDeps): void {
+export function bundleRoutes(app: FastifyInstance, deps: CallDeps & { readonly publisher: BundlePublisher }): void {
   const target = { action: 'read', resource: 'policies' } as const
 
   defineCall(
@@ -31,14 +33,13 @@ export function bundleRoutes(app: FastifyInstance, deps: CallDeps): void {
     },
     (_input, request) =>
       read(deps, request, target, async (client, { tenant }) => {
-        const { revision, sequence, problems, issued_at, expires_at } = found(
-          await latestRevision(client, tenant),
-          'bundle',
-        )
+        const head = found(await latestRevision(client, tenant), 'bundle')
+        const { revision, sequence, issued_at, expires_at } = head
         return {
           revision,
           sequence: Number(sequence),
-          problems: { ...problems },
+          is_current: await deps.publisher.isCurrent(client, tenant, head),
+          problem: deps.publisher.problemOf(tenant),
           issued_at: issued_at.toISOString(),
           expires_at: expires_at.toISOString(),
         }

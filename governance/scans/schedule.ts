@@ -1,10 +1,12 @@
 import { Cron } from 'croner'
 import { SignetError } from '#core/error/signet-error.ts'
 import { newTraceId } from '#runtime/identifier.ts'
-import { query, withTenant } from '#runtime/postgres/transaction.ts'
+import { withTenant } from '#runtime/postgres/transaction.ts'
 import type { Logger } from '#runtime/telemetry/log.ts'
 import type { ActionRunner } from '../actions/runner.ts'
+import { keepDoing, type Background } from '../background.ts'
 import { noteRun, takeDue, type ScheduleRow } from '../store/schedules.ts'
+import { tenantNames } from '../store/tenants.ts'
 import { loggedScan, makeScan, storeScan, type ScanDeps } from './scan.ts'
 
 const SHORTEST_MS = 5 * 60_000
@@ -38,12 +40,8 @@ export function requireCron(cron: string): void {
 }
 
 /** Runs what is due, one after the other; several processes may. */
-export function keepScanning(deps: ScanDeps & { readonly runner: ActionRunner; readonly log: Logger }): {
-  stop(): Promise<void>
-} {
+export function keepScanning(deps: ScanDeps & { readonly runner: ActionRunner; readonly log: Logger }): Background {
   const { pool, runner, log, clock } = deps
-  let stopped = false
-  let running: Promise<void> | null = null
 
   async function runDue(tenant: string): Promise<boolean> {
     const due = await withTenant(pool, tenant, (client) =>
@@ -88,27 +86,14 @@ export function keepScanning(deps: ScanDeps & { readonly runner: ActionRunner; r
     })
   }
 
-  async function look(): Promise<void> {
-    const tenants = await query<{ tenant: string }>(pool, 'SELECT tenant FROM signet.tenant_names() AS t(tenant)')
-    for (const { tenant } of tenants) {
+  async function look(signal: AbortSignal): Promise<void> {
+    for (const tenant of await tenantNames(pool)) {
       // One a turn, so that a tenant with many schedules does not keep the others waiting.
-      if (stopped) return
+      if (signal.aborted) return
       await runDue(tenant)
     }
   }
 
-  const timer = setInterval(() => {
-    running ??= look()
-      .catch((error: unknown) => log.warn({ error }, 'schedules cannot be read; it is tried again'))
-      .finally(() => {
-        running = null
-      })
-  }, LOOK_MS)
-  return {
-    async stop() {
-      stopped = true
-      clearInterval(timer)
-      await running
-    },
-  }
+  const onError = (error: unknown): void => log.warn({ error }, 'schedules cannot be read; it is tried again')
+  return keepDoing(look, { everyMs: LOOK_MS, onError })
 }

@@ -6,13 +6,12 @@ export type RevisionHead = {
   readonly revision: string
   readonly inputs_sha256: string
   readonly etag: string
-  readonly problems: Readonly<Record<string, string>>
   readonly issued_at: Date
   readonly expires_at: Date
 }
 export type Revision = RevisionHead & { readonly bundle: Buffer }
 
-const HEAD = 'sequence, revision, inputs_sha256, etag, problems, issued_at, expires_at'
+const HEAD = 'sequence, revision, inputs_sha256, etag, issued_at, expires_at'
 
 export async function latestRevision(client: Client, tenant: string): Promise<RevisionHead | null> {
   const { rows } = await client.query<RevisionHead>(
@@ -32,19 +31,9 @@ export async function revisionBundle(client: Client, tenant: string, sequence: s
 
 export async function insertRevision(client: Client, tenant: string, made: Revision): Promise<void> {
   await client.query(
-    `INSERT INTO signet.bundle_revisions (tenant, sequence, revision, inputs_sha256, bundle, etag, problems, issued_at, expires_at)
-     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)`,
-    [
-      tenant,
-      made.sequence,
-      made.revision,
-      made.inputs_sha256,
-      made.bundle,
-      made.etag,
-      JSON.stringify(made.problems),
-      made.issued_at,
-      made.expires_at,
-    ],
+    `INSERT INTO signet.bundle_revisions (tenant, sequence, revision, inputs_sha256, bundle, etag, issued_at, expires_at)
+     VALUES ($1, $2, $3, $4, $5, $6, $7, $8)`,
+    [tenant, made.sequence, made.revision, made.inputs_sha256, made.bundle, made.etag, made.issued_at, made.expires_at],
   )
 }
 

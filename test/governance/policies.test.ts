@@ -269,7 +269,7 @@ describe('in force', () => {
   })
   it('each revision is one action in the ledger, and grows', async () => {
     const { body } = await get('/api/v1/bundle')
-    expect(body).toMatchObject({ problems: {}, revision: expect.stringMatching(new RegExp(`^${body.sequence}-`)) })
+    expect(body).toMatchObject({ problem: null, revision: expect.stringMatching(new RegExp(`^${body.sequence}-`)) })
     const events = (await stack.events('acme', '&actor=system/bundle-publisher')).filter(
       ({ event_type }) => event_type === 'governance.outcome',
     )
@@ -302,5 +302,22 @@ describe('in force', () => {
     await expect
       .poll(async () => (await get('/api/v1/bundle')).body.sequence, { timeout: 60_000 })
       .toBeGreaterThan(before)
+  })
+  it('no bundle is without a policy that is in force: what cannot be made whole is said, and the former one stays', async () => {
+    const bundle = async () => (await get('/api/v1/bundle')).body
+    await post(`/api/v1/policies/${id}/activate`, { version: 1 })
+    const { body: other } = await post('/api/v1/policies', draft('No reports', refusing('/reports')))
+    await expect.poll(bundle, { timeout: 60_000 }).toMatchObject({ is_current: true, problem: null })
+    const { sequence } = await bundle()
+    await stack.restart({ SIGNET_OPA: undefined })
+    expect((await post(`/api/v1/policies/${other.id}/activate`, {})).status).toBe(200)
+    await expect
+      .poll(bundle, { timeout: 60_000 })
+      .toMatchObject({ sequence, is_current: false, problem: expect.stringContaining('has no OPA') })
+    const metrics = await (await fetch(`${stack.process().url}/metrics`)).text()
+    expect(metrics).toMatch(/^signet_governance_bundles_total\{outcome="failed"\} [1-9]/m)
+    await stack.restart()
+    await expect.poll(bundle, { timeout: 60_000 }).toMatchObject({ is_current: true, problem: null })
+    expect((await bundle()).sequence).toBeGreaterThan(sequence)
   })
 })

@@ -16,9 +16,17 @@ let receiver: Server
 let here: string
 const received: Message[] = []
 let answer = 200
+/** Requests to `/hangs`, which are not answered: true while the sender waits. */
+const hanging: { open: boolean }[] = []
 
 beforeAll(async () => {
   receiver = createServer((request, response) => {
+    if (request.url === '/hangs') {
+      const held = { open: true }
+      hanging.push(held)
+      response.on('close', () => (held.open = false))
+      return
+    }
     const chunks: Buffer[] = []
     request.on('data', (chunk: Buffer) => chunks.push(chunk))
     request.on('end', () => {
@@ -38,6 +46,7 @@ beforeAll(async () => {
 afterAll(async () => {
   await stack?.stop()
   receiver?.close()
+  receiver?.closeAllConnections()
   await rm(folder, { recursive: true, force: true })
 })
 beforeEach(async () => {
@@ -148,6 +157,17 @@ it.each([
   const { id } = await hook({ url })
   await role(`Inside ${url.replace(/[^a-z0-9]/g, '')}`.slice(0, 40))
   await expect.poll(async () => (await deliveries(id, 'dead'))[0]?.last_reason, { timeout: 30_000 }).toMatch(want)
+})
+it('that hangs holds up nobody else', async () => {
+  await hook({ url: here.replace(/\/hook.*/, '/hangs') })
+  const other = { url: here, events: ['roles.*'] }
+  const { body } = await stack.call('globex', 'POST', '/api/v1/webhooks', other)
+  await role('Hangs')
+  await expect.poll(() => hanging.length, { timeout: 30_000 }).toBe(1)
+  await stack.call('globex', 'POST', '/api/v1/roles', { name: 'Not held up', permissions: [] })
+  await expect.poll(() => received.length, { timeout: 30_000, interval: 20 }).toBe(1)
+  expect(hanging).toEqual([{ open: true }])
+  await stack.call('globex', 'DELETE', `/api/v1/webhooks/${body.id}`)
 })
 it('that is disabled is told nothing, and nobody else has it', async () => {
   const { id } = await hook()

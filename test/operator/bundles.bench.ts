@@ -104,7 +104,7 @@ export async function measureDistribution(bench: DistributionBench): Promise<Dis
   }
 }
 
-/** `node test/operator/bundles.bench.ts --proxies 50 --changes 20 --rules 50` */
+/** `npm run bench:bundles -- --proxies 50 --changes 20 --rules 50` */
 async function main(): Promise<void> {
   const { values } = parseArgs({
     options: {

@@ -32,8 +32,8 @@ export type GovernanceStack = {
   token(tenant: string): string
   /** A call with a token, by default that of the tenant's Admin. */
   call(tenant: string, method: string, url: string, body?: unknown, token?: string | null): Promise<Called>
-  /** Starts the process again, after a kill or while it runs. */
-  restart(env?: Record<string, string>): Promise<void>
+  /** Starts the process again, after a kill or while it runs; a variable that is undefined is not set. */
+  restart(env?: Record<string, string | undefined>): Promise<void>
   /** A statement in the primary store, as its superuser, with the tenant set. */
   query(sql: string, tenant: string): Promise<void>
   /** Events of a tenant in the ledger that governance wrote, oldest first. */
@@ -180,7 +180,7 @@ export async function startGovernanceStack(
   }
 }
 
-async function spawnGovernance(env: Record<string, string>): Promise<GovernanceProcess> {
+async function spawnGovernance(env: Record<string, string | undefined>): Promise<GovernanceProcess> {
   const child = spawn(process.execPath, [path.join(import.meta.dirname, '../../governance/main.ts')], {
     env: { PATH: process.env['PATH'], ...env },
     stdio: ['ignore', 'pipe', 'pipe', 'ipc'],

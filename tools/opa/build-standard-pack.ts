@@ -1,7 +1,8 @@
-import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises'
+import { mkdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { compileModule } from '#engine/compile/compile.ts'
+import { readPackSources } from '#engine/compile/pack-sources.ts'
 import { ensureOpa } from './build.ts'
 
 const POLICIES = fileURLToPath(new URL('../../policies/', import.meta.url))
@@ -17,13 +18,7 @@ export const compileStandardPack = (opa: string): Promise<Map<string, Buffer>> =
 
 /** The files of a compiled pack, by name. Sources: all `*.rego` below `policies/PACK/` but tests. */
 export async function compilePack(pack: Pack, opa: string): Promise<Map<string, Buffer>> {
-  const directory = join(POLICIES, pack)
-  const names = (await readdir(directory, { recursive: true }))
-    .map((name) => name.replaceAll('\\', '/'))
-    .filter((name) => name.endsWith('.rego') && !name.endsWith('_test.rego'))
-  const sources = await Promise.all(
-    names.map(async (path) => ({ path: `${pack}/${path}`, text: await readFile(join(directory, path), 'utf8') })),
-  )
+  const sources = await readPackSources(join(POLICIES, pack))
   const { wasm, module } = await compileModule({ scope: 'root', sources, opa, timeoutMs: 60_000 })
   return new Map([
     ['root.wasm', wasm],
