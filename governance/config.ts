@@ -3,6 +3,7 @@ import type { Static } from 'typebox'
 import { SignetError } from '#core/error/signet-error.ts'
 import { LISTEN_ADDRESS, parseListenAddress, type ListenAddress } from '#runtime/http/listen.ts'
 import { readConfig } from '#runtime/config.ts'
+import { KUBERNETES_VARIABLES } from '#runtime/kubernetes/variables.ts'
 import { TELEMETRY_VARIABLES } from '#runtime/telemetry/variables.ts'
 import { EVIDENCE_VARIABLES } from './evidence/variables.ts'
 
@@ -115,6 +116,15 @@ export const GOVERNANCE_CONFIG = Type.Object({
     }),
   ),
   ...EVIDENCE_VARIABLES,
+  SIGNET_GOVERNANCE_RULES_NAMESPACE: Type.Optional(
+    Type.String({
+      pattern: '^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$',
+      allowed: 'the name of a namespace',
+      description:
+        'In a cluster: the operator’s namespace, where policies that are in force are kept as ComplianceRules, which the operator makes bundles of.',
+    }),
+  ),
+  ...KUBERNETES_VARIABLES,
   SIGNET_GOVERNANCE_SECRETS_KEY_FILE: Type.Optional(
     Type.String({
       minLength: 1,

@@ -6,9 +6,12 @@ import { readSamples } from '#engine/compile/differential.ts'
 import { createOpaMemory } from '#engine/compile/opa-memory.ts'
 import { readPackSources } from '#engine/compile/pack-sources.ts'
 import { uuidV7 } from '#runtime/identifier.ts'
+import { createKubernetesApi } from '#runtime/kubernetes/api.ts'
+import { kubernetesApiOptions } from '#runtime/kubernetes/variables.ts'
 import type { Pool } from '#runtime/postgres/transaction.ts'
 import type { Logger } from '#runtime/telemetry/log.ts'
 import { ActionRunner, type RecordEvent } from './actions/runner.ts'
+import { keepClusterRules } from './bundles/cluster-rules.ts'
 import { createBundlePublisher, type BundlePublisher } from './bundles/publisher.ts'
 import type { GovernanceConfig } from './config.ts'
 import { named, namedEndpoints, networksOf, readBundleKey, readStripeSecrets } from './config-values.ts'
@@ -83,7 +86,7 @@ export async function createServices(
   const judge = createJudge()
   // Of its own: what people evaluate and scan must not hold up events, whose transactions wait for it.
   const eventJudge = createJudge({ threads: 1 })
-  const publisher = createBundlePublisher({
+  const bundles = createBundlePublisher({
     pool,
     runner,
     compiler,
@@ -98,6 +101,25 @@ export async function createServices(
     log,
     onPublished: (outcome) => metrics.bundles.inc({ outcome }),
   })
+  const rulesNamespace = config.SIGNET_GOVERNANCE_RULES_NAMESPACE
+  const cluster =
+    rulesNamespace === undefined
+      ? null
+      : keepClusterRules({
+          api: createKubernetesApi(kubernetesApiOptions(config)),
+          namespace: rulesNamespace,
+          pool,
+          nowMs: () => clock().getTime(),
+          log,
+          onKept: (outcome) => metrics.bundles.inc({ outcome }),
+        })
+  const publisher: BundlePublisher = {
+    ...bundles,
+    touch(tenant) {
+      bundles.touch(tenant)
+      cluster?.touch(tenant)
+    },
+  }
   const facts: FactDeps = {
     pool,
     ledger,
@@ -170,7 +192,8 @@ export async function createServices(
       await billing?.close()
       await collecting.stop()
       artifacts.close()
-      await publisher.stop()
+      await bundles.stop()
+      await cluster?.stop()
       await judge.close()
       await eventJudge.close()
     },

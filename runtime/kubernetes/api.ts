@@ -17,7 +17,7 @@ export type KubernetesApiOptions = {
 export type SecretData = Readonly<Record<string, Buffer>>
 
 /**
- * The little that ledger and proxies need of the API server. Every call throws SignetError: KUBERNETES_UNAVAILABLE (no answer in time, 429,
+ * The little that ledger, proxies and governance need of the API server. Every call throws SignetError: KUBERNETES_UNAVAILABLE (no answer in time, 429,
  * 5xx), KUBERNETES_REFUSED (any other answer that is not what was asked for). Messages hold no token and no value of a Secret.
  */
 export type KubernetesApi = {
@@ -35,7 +35,21 @@ export type KubernetesApi = {
       readonly immutable?: boolean
     },
   ): Promise<boolean>
+  /** ComplianceRules of a namespace with all of these labels. */
+  listRules(namespace: string, labels: Readonly<Record<string, string>>): Promise<KeptRule[]>
+  /** Null where there is none of this name. */
+  getRule(namespace: string, name: string): Promise<KeptRule | null>
+  /** Makes a ComplianceRule what it should be, by server-side apply as `manager`, also where somebody else changed it. */
+  applyRule(namespace: string, rule: KeptRule & { readonly spec: unknown }, manager: string): Promise<void>
+  /** Also where it is gone already. */
+  deleteRule(namespace: string, name: string): Promise<void>
   close(): Promise<void>
+}
+/** What is looked at of a ComplianceRule. */
+export type KeptRule = {
+  readonly name: string
+  readonly labels: Readonly<Record<string, string>>
+  readonly annotations: Readonly<Record<string, string>>
 }
 
 type Answer = { readonly status: number; readonly body: Record<string, unknown> }
@@ -59,7 +73,12 @@ export function createKubernetesApi(options: KubernetesApiOptions): KubernetesAp
     return connected.pool
   }
 
-  async function call(method: 'GET' | 'POST', path: string, body?: unknown): Promise<Answer> {
+  async function call(
+    method: 'GET' | 'POST' | 'PATCH' | 'DELETE',
+    path: string,
+    body?: unknown,
+    contentType = 'application/json',
+  ): Promise<Answer> {
     const deadline = AbortSignal.timeout(timeoutMs)
     try {
       const pool = await connect()
@@ -69,7 +88,7 @@ export function createKubernetesApi(options: KubernetesApiOptions): KubernetesAp
         headers: {
           authorization: `Bearer ${(await read(options.tokenFile)).trim()}`,
           accept: 'application/json',
-          ...(body === undefined ? {} : { 'content-type': 'application/json' }),
+          ...(body === undefined ? {} : { 'content-type': contentType }),
         },
         body: body === undefined ? null : JSON.stringify(body),
         signal: deadline,
@@ -136,9 +155,76 @@ export function createKubernetesApi(options: KubernetesApiOptions): KubernetesAp
       return true
     },
 
+    async listRules(namespace, labels) {
+      const selector = Object.entries(labels)
+        .map(([name, value]) => `${name}=${value}`)
+        .join(',')
+      const kept: KeptRule[] = []
+      for (let next = ''; ;) {
+        const query = new URLSearchParams({
+          labelSelector: selector,
+          limit: '100',
+          ...(next === '' ? {} : { continue: next }),
+        })
+        const answer = await call('GET', `${rulePath(namespace)}?${query.toString()}`)
+        if (answer.status !== 200) throw refused(answer, `to list the ComplianceRules of ${namespace}`)
+        const items = answer.body['items']
+        if (Array.isArray(items)) kept.push(...items.map(keptRule))
+        const more = objectOf(answer.body['metadata'])['continue']
+        if (typeof more !== 'string' || more === '') return kept
+        next = more
+      }
+    },
+
+    async getRule(namespace, name) {
+      const answer = await call('GET', rulePath(namespace, name))
+      if (answer.status === 404) return null
+      if (answer.status !== 200) throw refused(answer, `to read the ComplianceRule ${namespace}/${name}`)
+      return keptRule(answer.body)
+    },
+
+    async applyRule(namespace, { name, labels, annotations, spec }, manager) {
+      const query = new URLSearchParams({ fieldManager: manager, force: 'true' })
+      const rule = {
+        apiVersion: 'signet.dev/v1alpha1',
+        kind: 'ComplianceRule',
+        metadata: { name, namespace, labels, annotations },
+        spec,
+      }
+      const path = `${rulePath(namespace, name)}?${query.toString()}`
+      const answer = await call('PATCH', path, rule, 'application/apply-patch+yaml')
+      if (answer.status !== 200 && answer.status !== 201)
+        throw refused(answer, `to keep the ComplianceRule ${namespace}/${name}`)
+    },
+
+    async deleteRule(namespace, name) {
+      const answer = await call('DELETE', rulePath(namespace, name))
+      if (answer.status !== 200 && answer.status !== 202 && answer.status !== 404)
+        throw refused(answer, `to delete the ComplianceRule ${namespace}/${name}`)
+    },
+
     async close() {
       await connected?.pool.close()
     },
+  }
+}
+
+function rulePath(namespace: string, name?: string): string {
+  const path = `/apis/signet.dev/v1alpha1/namespaces/${encodeURIComponent(namespace)}/compliancerules`
+  return name === undefined ? path : `${path}/${encodeURIComponent(name)}`
+}
+
+function keptRule(value: unknown): KeptRule {
+  const metadata = objectOf(objectOf(value)['metadata'])
+  const texts = (of: unknown): Record<string, string> =>
+    Object.fromEntries(
+      Object.entries(objectOf(of)).filter((entry): entry is [string, string] => typeof entry[1] === 'string'),
+    )
+  const { name } = metadata
+  return {
+    name: typeof name === 'string' ? name : '',
+    labels: texts(metadata['labels']),
+    annotations: texts(metadata['annotations']),
   }
 }
 

@@ -25,6 +25,8 @@ valueFrom:
   value: /etc/signet/trust/ca.crt
 - name: SIGNET_GOVERNANCE_LEDGER_TOKEN_FILE
   value: /var/run/signet/tokens/ledger
+- name: SIGNET_GOVERNANCE_RULES_NAMESPACE
+  value: {{ .Release.Namespace | quote }}
 {{- end }}
 
 {{- define "signet.governanceDatabaseCaMount" -}}

@@ -226,6 +226,27 @@ it('is governed: the first user signs in over TLS, and what they do is in the le
     const { token } = session.json<{ token: string }>()
     const made = await post('/api/v1/users', { email: 'ines@payments.example', name: 'Ines' }, token)
     expect(made.status, made.text).toBe(201)
+    // A policy that is activated reaches the sidecars as a rule of the operator.
+    const rego_content = `package drafts
+
+decision := {"evaluated": true, "violations": [refusal | contains(input.request.path, "governed"); refusal := {"severity": "high", "message": "governance says no", "remediation": {"hint": "ask"}, "frameworks": []}]}
+`
+    const policy = await post('/api/v1/policies', { name: 'No governed', policy_type: 'opa_rego', rego_content }, token)
+    expect(policy.status, policy.text).toBe(201)
+    expect((await get('/governed')).status).not.toBe(422)
+    const { id } = policy.json<{ id: string }>()
+    expect((await post(`/api/v1/policies/${id}/activate`, {}, token)).status).toBe(200)
+    const refused = async () =>
+      (await getFromEach('/governed')).every(
+        ({ status, text }) => status === 422 && text.includes('governance says no'),
+      )
+    await node.waitFor('every proxy follows the policy', refused, 120_000)
+    expect((await post(`/api/v1/policies/${id}/deactivate`, {}, token)).status).toBe(200)
+    await node.waitFor(
+      'no proxy follows it any more',
+      async () => (await getFromEach('/governed')).every(({ status }) => status !== 422),
+      120_000,
+    )
   } finally {
     wire.close()
   }
