@@ -35,7 +35,11 @@ export function runTool(
     })
     child.once('close', (code, signal) => {
       if (code === 0) resolve(output)
-      else reject(new Error(`${command} ${args.join(' ').slice(0, 300)} ended with ${signal ?? code}: ${tail.trim()}`))
+      else {
+        // Some say on stdout what is wrong, as `signet verify --json` does.
+        const said = tail.trim() || output.slice(-4096).trim()
+        reject(new Error(`${command} ${args.join(' ').slice(0, 300)} ended with ${signal ?? code}: ${said}`))
+      }
     })
   })
 }
