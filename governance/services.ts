@@ -8,10 +8,10 @@ import { readPackSources } from '#engine/compile/pack-sources.ts'
 import { uuidV7 } from '#runtime/identifier.ts'
 import { createKubernetesApi } from '#runtime/kubernetes/api.ts'
 import { kubernetesApiOptions } from '#runtime/kubernetes/variables.ts'
-import type { Pool } from '#runtime/postgres/transaction.ts'
+import type { Client, Pool } from '#runtime/postgres/transaction.ts'
 import type { Logger } from '#runtime/telemetry/log.ts'
 import { ActionRunner, type RecordEvent } from './actions/runner.ts'
-import { keepClusterRules } from './bundles/cluster-rules.ts'
+import { keepInCluster } from './bundles/cluster.ts'
 import { createBundlePublisher, type BundlePublisher } from './bundles/publisher.ts'
 import type { GovernanceConfig } from './config.ts'
 import { named, namedEndpoints, networksOf, readBundleKey, readStripeSecrets } from './config-values.ts'
@@ -86,6 +86,7 @@ export async function createServices(
   const judge = createJudge()
   // Of its own: what people evaluate and scan must not hold up events, whose transactions wait for it.
   const eventJudge = createJudge({ threads: 1 })
+  const policyData = (client: Client, tenant: string) => releasePolicy(client, tenant, clock())
   const bundles = createBundlePublisher({
     pool,
     runner,
@@ -95,7 +96,7 @@ export async function createServices(
       modules: await readStandardPack(path.join(POLICIES, 'dist', PACK)),
     },
     key: await readBundleKey(config.SIGNET_GOVERNANCE_BUNDLE_KEY_FILE),
-    policyData: (client, tenant) => releasePolicy(client, tenant, clock()),
+    policyData,
     clock,
     newId: uuidV7,
     log,
@@ -105,10 +106,11 @@ export async function createServices(
   const cluster =
     rulesNamespace === undefined
       ? null
-      : keepClusterRules({
+      : keepInCluster({
           api: createKubernetesApi(kubernetesApiOptions(config)),
           namespace: rulesNamespace,
           pool,
+          policyData,
           nowMs: () => clock().getTime(),
           log,
           onKept: (outcome) => metrics.bundles.inc({ outcome }),

@@ -6,6 +6,12 @@ import { createInformer, type Informer, type InformerObserver } from './kubernet
 import { keepPolicy, type PolicyView } from './retention/gather.ts'
 import { keepJudged } from './rules/decide.ts'
 import { createRuleIndex, keepRule, type RuleIndex, type RuleView, type Scope } from './rules/gather.ts'
+import {
+  createPolicyDataIndex,
+  keepPolicyData,
+  type PolicyDataIndex,
+  type PolicyDataView,
+} from './rules/policy-data.ts'
 import { changesNeed, keepNamespace, wantsProxies, type NamespaceView } from './rules/namespaces.ts'
 import { createProxies, keepPod, type PodView, type Proxies } from './rules/proxies.ts'
 import type { ProxyStatus } from './bundles/status-report.ts'
@@ -17,6 +23,8 @@ export type ClusterListener = {
   onRuleGone(key: string): void
   onPolicies(): void
   onPolicyGone(key: string): void
+  /** What rules are applied to changed for a tenant. */
+  onPolicyData(tenant: string): void
   onNamespace(name: string): void
   onProxies(namespace: string): void
 }
@@ -26,6 +34,7 @@ export type ClusterView = {
   readonly rules: RuleIndex
   readonly proxies: Proxies
   policies(): Iterable<PolicyView>
+  readonly policyData: PolicyDataIndex
   hasNamespace(name: string): boolean
   /** Labels of a namespace that say something here; undefined where there is no such namespace. */
   namespaceLabels(name: string): Readonly<Record<string, string>> | undefined
@@ -96,6 +105,15 @@ export function createClusterView(deps: {
       if (namespace !== null) listener?.onProxies(namespace)
     },
   })
+  const dataIndex = createPolicyDataIndex()
+  const policyData = createInformer<PolicyDataView>({
+    ...common('policydata'),
+    path: `/apis/${GROUP}/${VERSION}/namespaces/${deps.operatorNamespace}/policydata`,
+    keep: keepPolicyData,
+    onChange: (change) => {
+      for (const tenant of dataIndex.apply(change)) listener?.onPolicyData(tenant)
+    },
+  })
   const byNamespace = createServiceIndex()
   const services = createInformer<ServiceObject>({
     ...common('services'),
@@ -106,6 +124,7 @@ export function createClusterView(deps: {
   const all: readonly (readonly [string, Informer<unknown>])[] = [
     ['compliancerules', rules],
     ['retentionpolicies', policies],
+    ['policydata', policyData],
     ['namespaces', namespaces],
     ['pods', pods],
     ['services', services],
@@ -115,6 +134,7 @@ export function createClusterView(deps: {
     rules: index,
     proxies,
     policies: () => policies.values(),
+    policyData: dataIndex,
     hasNamespace: (name) => namespaces.get(name) !== undefined,
     namespaceLabels: (name) => namespaces.get(name)?.metadata.labels,
     *wanted() {

@@ -1,3 +1,4 @@
+import type { NamespaceMap } from '#core/identity/namespace-map.ts'
 import type { ComplianceRuleStatus, RetentionPolicyStatus } from '#core/rule/model.ts'
 import type { Logger } from '#runtime/telemetry/log.ts'
 import type { Publisher } from './bundles/publisher.ts'
@@ -18,6 +19,7 @@ import { policyPrint } from './retention/decide.ts'
 import { createRuleReconciler } from './rules/act.ts'
 import type { CompileScope } from './rules/compilation.ts'
 import { statusPrint } from './rules/decide.ts'
+import { namespacePolicy, tenantsOf } from './rules/policy-data.ts'
 
 export type LeadDeps = {
   readonly client: KubernetesClient
@@ -27,6 +29,7 @@ export type LeadDeps = {
   readonly webhooks: WebhookConfigurations
   readonly events: EventRecorder
   readonly compile: CompileScope
+  readonly namespaceMap: () => NamespaceMap
   readonly bundles: {
     lead(term: Term): { readonly publisher: Publisher; readonly ended: Promise<void> }
     forget(namespace: string): Promise<void>
@@ -95,6 +98,10 @@ export async function lead(deps: LeadDeps, term: Term, onLeading: (leading: Lead
     exists: (namespace) => cluster.hasNamespace(namespace),
     forget: (namespace) => deps.bundles.forget(namespace),
     compile: deps.compile,
+    policy: {
+      of: (namespace) => namespacePolicy(deps.namespaceMap(), cluster.policyData, namespace),
+      isFor: (namespace, tenant) => tenantsOf(deps.namespaceMap(), namespace).includes(tenant),
+    },
     publisher,
     statuses: ruleStatuses,
     events: deps.events,
@@ -131,6 +138,7 @@ export async function lead(deps: LeadDeps, term: Term, onLeading: (leading: Lead
     onRuleGone: (key) => ruleStatuses.forget(key),
     onPolicies: () => retention.addAfter('all', RETENTION_DEBOUNCE_MS),
     onPolicyGone: (key) => policyStatuses.forget(key),
+    onPolicyData: (tenant) => rules.onPolicyData(tenant),
     onNamespace: (name) => rules.onNamespace(name),
     onProxies: (namespace) => rules.onProxies(namespace),
   })

@@ -189,6 +189,7 @@ export async function startOperator(config: OperatorConfig, env: Environment = {
                 })
               : noWebhookConfigurations,
           events,
+          namespaceMap,
           compile: createCompiler({
             opa: config.SIGNET_OPA,
             memory: opaMemory,

@@ -10,6 +10,7 @@ import {
   RULE_NAME_PATTERN,
   VERSION,
 } from '#core/rule/model.ts'
+import { PolicyDataSpec } from '#core/rule/policy-data.ts'
 
 export const CRD_DIRECTORY = fileURLToPath(new URL('../crds/', import.meta.url))
 
@@ -77,7 +78,8 @@ interface Kind {
   shortName: string
   description: string
   spec: Schema
-  status: Schema
+  /** None: nobody writes one. */
+  status?: Schema
   columns: readonly { name: string; type: string; jsonPath: string; priority?: number; description?: string }[]
 }
 
@@ -128,6 +130,16 @@ const KINDS: readonly Kind[] = [
       AGE,
     ],
   },
+  {
+    kind: 'PolicyData',
+    plural: 'policydata',
+    singular: 'policydata',
+    shortName: 'pdata',
+    description:
+      'What the rules of a tenant are applied to, beside the rules. Governance writes it, in the operator’s own namespace; elsewhere it counts for nothing.',
+    spec: PolicyDataSpec as unknown as Schema,
+    columns: [{ name: 'Tenant', type: 'string', jsonPath: '.spec.tenant' }, AGE],
+  },
 ]
 
 /** The CRD files, by name. */
@@ -149,7 +161,7 @@ function crdText({ kind, plural, singular, shortName, description, spec, status,
           name: VERSION,
           served: true,
           storage: true,
-          subresources: { status: {} },
+          ...(status === undefined ? {} : { subresources: { status: {} } }),
           additionalPrinterColumns: columns,
           schema: {
             openAPIV3Schema: {
@@ -161,7 +173,7 @@ function crdText({ kind, plural, singular, shortName, description, spec, status,
                 kind: { type: 'string' },
                 metadata: { type: 'object' },
                 spec: structural(spec, 'spec'),
-                status: structural(status, 'status'),
+                ...(status === undefined ? {} : { status: structural(status, 'status') }),
               },
               'x-kubernetes-validations': [
                 {

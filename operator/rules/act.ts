@@ -1,4 +1,6 @@
 import { setImmediate as nextTurn } from 'node:timers/promises'
+import { isDeepStrictEqual } from 'node:util'
+import type { JsonObject } from '#core/json/value.ts'
 import { GROUP, VERSION, type ComplianceRuleStatus } from '#core/rule/model.ts'
 import type { Publisher } from '#operator/bundles/publisher.ts'
 import type { Clock } from '#operator/clock.ts'
@@ -36,6 +38,12 @@ export type RuleReconcilerDeps = {
   /** Removes the bundle of a namespace that is gone. */
   readonly forget: (namespace: string) => Promise<void>
   readonly compile: CompileScope
+  readonly policy: {
+    /** `data.policy` of a namespace's bundle. */
+    of(namespace: string): JsonObject
+    /** Whether pods of the namespace may be the tenant. */
+    isFor(namespace: string, tenant: string): boolean
+  }
   readonly publisher: Pick<Publisher, 'publish'>
   readonly statuses: StatusWriter<ComplianceRuleStatus>
   readonly events: EventRecorder
@@ -56,6 +64,8 @@ export type RuleReconciler = {
   start(): void
   /** The rules of a scope changed, or only what their status says. */
   onRules(scope: Scope, what: 'spec' | 'status'): void
+  /** What rules are applied to changed for a tenant. */
+  onPolicyData(tenant: string): void
   /** A namespace came, went, or wants proxies now. */
   onNamespace(namespace: string): void
   /** Its pods, or what they report, changed. */
@@ -90,6 +100,8 @@ export function createRuleReconciler(deps: RuleReconcilerDeps): RuleReconciler {
     operatorNamespace,
   })
   const failures = new Map<string, string>()
+  /** What was last published, by namespace: the namespace map may change without anybody telling. */
+  const policies = new Map<string, JsonObject>()
   const compiledMs = new Map<Scope, number>()
   const pace = createPace(clock)
   let serial = 0
@@ -142,6 +154,7 @@ export function createRuleReconciler(deps: RuleReconcilerDeps): RuleReconciler {
     if (!deps.exists(namespace)) {
       publications.forget(namespace)
       failures.delete(namespace)
+      policies.delete(namespace)
       await deps.forget(namespace)
       return
     }
@@ -154,8 +167,10 @@ export function createRuleReconciler(deps: RuleReconcilerDeps): RuleReconciler {
     // Its compilation is on the way, and publishes when it ends: without it the namespace's rules would be lost for a moment.
     if (hasRules && (own === undefined || own.part === null)) return
     const serials = { root: root.serial, own: own?.serial ?? 0 }
+    const policy = deps.policy.of(namespace)
+    policies.set(namespace, policy)
     try {
-      const parts = { root: rootPart, namespace: own?.part ?? ({ state: 'none' } as const) }
+      const parts = { root: rootPart, namespace: own?.part ?? ({ state: 'none' } as const), policy }
       const publication = await deps.publisher.publish(namespace, parts)
       publications.record(namespace, publication, serials)
       failures.delete(namespace)
@@ -273,6 +288,8 @@ export function createRuleReconciler(deps: RuleReconcilerDeps): RuleReconciler {
   const everySoOften = (): void => {
     stopTimer = clock.timer(STATUS_EVERY_MS, () => {
       for (const scope of new Set<Scope>(['root', ...index.scopes()])) telling.add(`status ${scope}`)
+      for (const [namespace, policy] of policies)
+        if (!isDeepStrictEqual(deps.policy.of(namespace), policy)) publishing.add(namespace)
       everySoOften()
     })
   }
@@ -292,6 +309,10 @@ export function createRuleReconciler(deps: RuleReconcilerDeps): RuleReconciler {
       if (what === 'spec') compiling(scope).addAfter(scope, Math.max(DEBOUNCE_MS, pace.waitMs(scope)))
       // Somebody else wrote a status: ours is put back, if it was ours that was overwritten.
       else telling.addAfter(`status ${scope}`, STATUS_EVERY_MS / 2)
+    },
+    onPolicyData(tenant) {
+      for (const namespace of needed())
+        if (deps.policy.isFor(namespace, tenant)) publishing.addAfter(namespace, DEBOUNCE_MS)
     },
     onNamespace(namespace) {
       publishing.addAfter(namespace, DEBOUNCE_MS)

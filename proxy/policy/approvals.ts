@@ -1,7 +1,7 @@
+import type { Approval } from '#core/policy/approval.ts'
 import type { MatchedApproval } from '#core/policy/decision.ts'
 import type { Channel } from '#core/stamp/schema.ts'
 import type Type from 'typebox'
-import type { ApprovalData } from './data.ts'
 
 type Matched = Type.Static<typeof MatchedApproval>
 export type ApprovalTable = {
@@ -21,7 +21,7 @@ export type ApprovalTable = {
 
 const NO_APPROVALS: Matched[] = []
 
-export function compileApprovals(approvals: readonly ApprovalData[]): ApprovalTable {
+export function compileApprovals(approvals: readonly Approval[]): ApprovalTable {
   const entries = approvals.map((data) => ({ data, expiresMs: Date.parse(data.expires_at) }))
   const byTemplate = new Map<string, typeof entries>()
   for (const entry of entries) {

@@ -55,7 +55,7 @@ export function followBundle(deps: BundleFollowerDeps): { readonly first: Promis
     minimumSequence: sequence.floor,
     signal,
     onBundle: async (bundle) => {
-      const approvals = bundledApprovals(bundle.policy)
+      const approvals = bundledApprovals(bundle.policy, config.SIGNET_TENANT)
       const evaluator = await createEvaluator(bundle, {
         timeoutMs: config.SIGNET_POLICY_EVAL_TIMEOUT_MS,
         maxMemoryMiB: config.SIGNET_POLICY_MEMORY_MIB,

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest'
 import { compileApprovals } from './approvals.ts'
-import { parsePolicyData } from './data.ts'
+import { bundledApprovals, parsePolicyData } from './data.ts'
 
 const APPROVAL = {
   id: 'a-1',
@@ -84,5 +84,28 @@ describe('compileApprovals', () => {
     expect(table.nextExpiryMs(NOW)).toBe(end)
     expect(table.nextExpiryMs(end)).toBe(Infinity)
     expect(table.inForce(NOW)).not.toBe(table.inForce(end))
+  })
+})
+
+describe('bundledApprovals', () => {
+  const other = { ...APPROVAL, id: 'a-2' }
+  test.each([
+    { name: 'none', policy: {}, want: [] },
+    { name: 'those of a bundle that is one tenant’s', policy: { approvals: [APPROVAL] }, want: ['a-1'] },
+    {
+      name: 'its own of a bundle that is a namespace’s',
+      policy: { tenants: { acme: { approvals: [APPROVAL] }, globex: { approvals: [other] } } },
+      want: ['a-1'],
+    },
+    { name: 'none where it is not named', policy: { tenants: { globex: { approvals: [other] } } }, want: [] },
+    { name: 'none of what everything has', policy: { tenants: {} }, tenant: 'constructor', want: [] },
+  ])('takes $name', ({ policy, tenant = 'acme', want }) => {
+    expect(bundledApprovals(policy, tenant).map(({ id }) => id)).toEqual(want)
+  })
+
+  test('refuses what is not of the form', () => {
+    expect(() => bundledApprovals({ tenants: { acme: { approvals: [{ id: 'x' }] } } }, 'acme')).toThrow(
+      /\/approvals\/0/,
+    )
   })
 })

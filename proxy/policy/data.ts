@@ -1,9 +1,10 @@
 import Type from 'typebox'
 import { Compile } from 'typebox/compile'
 import { SignetError } from '#core/error/signet-error.ts'
-import type { JsonObject } from '#core/json/value.ts'
+import type { JsonObject, JsonValue } from '#core/json/value.ts'
+import { Approval, approvalFault } from '#core/policy/approval.ts'
 import { RULE_MODES } from '#core/policy/manifest.ts'
-import { Channel, Classification, Digest } from '#core/stamp/schema.ts'
+import { Classification } from '#core/stamp/schema.ts'
 
 const Name = Type.String({ minLength: 1, maxLength: 512 })
 const Template = Type.String({ pattern: '^/', maxLength: 2048 })
@@ -34,23 +35,7 @@ export const PolicyData = Type.Object(
         { maxItems: 10_000 },
       ),
     ),
-    approvals: Type.Optional(
-      Type.Array(
-        Type.Object(
-          {
-            id: Name,
-            resource: Template,
-            version: Type.Optional(Name),
-            digest: Type.Optional(Digest),
-            channel: Channel,
-            approved_by: Name,
-            expires_at: Type.String({ pattern: '^\\d{4}-\\d{2}-\\d{2}T\\d{2}:\\d{2}:\\d{2}(\\.\\d{1,3})?Z$' }),
-          },
-          { additionalProperties: false },
-        ),
-        { maxItems: 10_000 },
-      ),
-    ),
+    approvals: Type.Optional(Type.Array(Approval, { maxItems: 10_000 })),
     modes: Type.Optional(
       Type.Object(
         {
@@ -75,7 +60,6 @@ export const PolicyData = Type.Object(
 export type PolicyData = Type.Static<typeof PolicyData>
 export type ModeSetting = Type.Static<typeof Mode>
 export type RouteData = NonNullable<PolicyData['routes']>[number]
-export type ApprovalData = NonNullable<PolicyData['approvals']>[number]
 
 const validator = Compile(PolicyData)
 
@@ -83,11 +67,20 @@ function explain(error: { keyword: string; message: string }): string {
   return error.keyword === 'boolean' ? 'there is no such member' : error.message
 }
 
-/** The release approvals that governance publishes in `data.policy.approvals` of a bundle. Throws POLICY_DATA_INVALID. */
-export function bundledApprovals(policy: JsonObject): readonly ApprovalData[] {
-  const { approvals } = policy
-  if (approvals === undefined) return []
-  return parsePolicyData(JSON.stringify({ version: 1, approvals })).approvals ?? []
+/**
+ * The release approvals for `tenant` that come with a bundle: `data.policy.approvals` of a bundle that is one tenant's, `data.policy.tenants` of one that
+ * is a namespace's, whose pods may be several tenants. Throws POLICY_DATA_INVALID.
+ */
+export function bundledApprovals(policy: JsonObject, tenant: string): readonly Approval[] {
+  const tenants = objectOr(policy['tenants'])
+  const own = Object.hasOwn(tenants, tenant) ? objectOr(tenants[tenant]) : {}
+  return [policy, own].flatMap(({ approvals }) =>
+    approvals === undefined ? [] : (parsePolicyData(JSON.stringify({ version: 1, approvals })).approvals ?? []),
+  )
+}
+
+function objectOr(value: JsonValue | undefined): JsonObject {
+  return typeof value === 'object' && value !== null && !Array.isArray(value) ? value : {}
 }
 
 /** Parses policy data. Throws POLICY_DATA_INVALID naming the place and what is allowed. */
@@ -106,17 +99,11 @@ export function parsePolicyData(text: string): PolicyData {
     )
   }
   for (const [i, approval] of (value.approvals ?? []).entries()) {
-    // An approval of whatever a route may ever answer would approve what nobody has seen.
-    if (approval.version === undefined && approval.digest === undefined) {
+    const fault = approvalFault(approval)
+    if (fault !== null) {
       throw new SignetError(
         'POLICY_DATA_INVALID',
-        `The policy data is invalid at «/approvals/${i}»: an approval names a version or a digest of what it approves`,
-      )
-    }
-    if (Number.isNaN(Date.parse(approval.expires_at))) {
-      throw new SignetError(
-        'POLICY_DATA_INVALID',
-        `The policy data is invalid at «/approvals/${i}/expires_at»: not a date`,
+        `The policy data is invalid at «/approvals/${i}${fault.at}»: ${fault.message}`,
       )
     }
   }

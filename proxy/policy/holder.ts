@@ -1,8 +1,9 @@
 import { createHash } from 'node:crypto'
 import type { Logger } from 'pino'
+import type { Approval } from '#core/policy/approval.ts'
 import type { RuleMode } from '#core/policy/manifest.ts'
 import type { Evaluator } from '#engine/evaluate/evaluator.ts'
-import { parsePolicyData, type ApprovalData, type PolicyData } from './data.ts'
+import { parsePolicyData, type PolicyData } from './data.ts'
 import { NO_LABELS, parseLabels, type WorkloadLabels } from './labels.ts'
 import { createPolicy, type Policy } from './policy.ts'
 
@@ -14,7 +15,7 @@ export class PolicyHolder {
   #evaluator: Evaluator | null = null
   #data: PolicyData = { version: 1 }
   #dataDigest = 'none'
-  #bundled: readonly ApprovalData[] = []
+  #bundled: readonly Approval[] = []
   #labels: WorkloadLabels = NO_LABELS
   #labelsDigest = 'none'
   #policy: Policy | null = null
@@ -32,7 +33,7 @@ export class PolicyHolder {
   }
 
   /** `approvals`: those that came with the rules, besides those of the policy data. */
-  useEvaluator(evaluator: Evaluator, approvals: readonly ApprovalData[] = []): void {
+  useEvaluator(evaluator: Evaluator, approvals: readonly Approval[] = []): void {
     this.#bundled = approvals
     // The previous one is not closed: exchanges that await their upstream still judge with it. The last of them lets go of it.
     this.#evaluator = evaluator

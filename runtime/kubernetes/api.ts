@@ -35,18 +35,26 @@ export type KubernetesApi = {
       readonly immutable?: boolean
     },
   ): Promise<boolean>
-  /** ComplianceRules of a namespace with all of these labels. */
-  listRules(namespace: string, labels: Readonly<Record<string, string>>): Promise<KeptRule[]>
+  /** Objects of a namespace with all of these labels. */
+  list(kind: KeptKind, namespace: string, labels: Readonly<Record<string, string>>): Promise<KeptObject[]>
   /** Null where there is none of this name. */
-  getRule(namespace: string, name: string): Promise<KeptRule | null>
-  /** Makes a ComplianceRule what it should be, by server-side apply as `manager`, also where somebody else changed it. */
-  applyRule(namespace: string, rule: KeptRule & { readonly spec: unknown }, manager: string): Promise<void>
+  get(kind: KeptKind, namespace: string, name: string): Promise<KeptObject | null>
+  /** Makes an object what it should be, by server-side apply as `manager`, also where somebody else changed it. */
+  apply(
+    kind: KeptKind,
+    namespace: string,
+    object: KeptObject & { readonly spec: unknown },
+    manager: string,
+  ): Promise<void>
   /** Also where it is gone already. */
-  deleteRule(namespace: string, name: string): Promise<void>
+  delete(kind: KeptKind, namespace: string, name: string): Promise<void>
   close(): Promise<void>
 }
-/** What is looked at of a ComplianceRule. */
-export type KeptRule = {
+/** Kinds of `signet.dev/v1alpha1`, with their plurals. */
+const KEPT_KINDS = { ComplianceRule: 'compliancerules', PolicyData: 'policydata' } as const
+export type KeptKind = keyof typeof KEPT_KINDS
+/** What is looked at of an object. */
+export type KeptObject = {
   readonly name: string
   readonly labels: Readonly<Record<string, string>>
   readonly annotations: Readonly<Record<string, string>>
@@ -155,52 +163,52 @@ export function createKubernetesApi(options: KubernetesApiOptions): KubernetesAp
       return true
     },
 
-    async listRules(namespace, labels) {
+    async list(kind, namespace, labels) {
       const selector = Object.entries(labels)
         .map(([name, value]) => `${name}=${value}`)
         .join(',')
-      const kept: KeptRule[] = []
+      const kept: KeptObject[] = []
       for (let next = ''; ;) {
         const query = new URLSearchParams({
           labelSelector: selector,
           limit: '100',
           ...(next === '' ? {} : { continue: next }),
         })
-        const answer = await call('GET', `${rulePath(namespace)}?${query.toString()}`)
-        if (answer.status !== 200) throw refused(answer, `to list the ComplianceRules of ${namespace}`)
+        const answer = await call('GET', `${keptPath(kind, namespace)}?${query.toString()}`)
+        if (answer.status !== 200) throw refused(answer, `to list objects ${kind} of ${namespace}`)
         const items = answer.body['items']
-        if (Array.isArray(items)) kept.push(...items.map(keptRule))
+        if (Array.isArray(items)) kept.push(...items.map(keptObject))
         const more = objectOf(answer.body['metadata'])['continue']
         if (typeof more !== 'string' || more === '') return kept
         next = more
       }
     },
 
-    async getRule(namespace, name) {
-      const answer = await call('GET', rulePath(namespace, name))
+    async get(kind, namespace, name) {
+      const answer = await call('GET', keptPath(kind, namespace, name))
       if (answer.status === 404) return null
-      if (answer.status !== 200) throw refused(answer, `to read the ComplianceRule ${namespace}/${name}`)
-      return keptRule(answer.body)
+      if (answer.status !== 200) throw refused(answer, `to read the ${kind} ${namespace}/${name}`)
+      return keptObject(answer.body)
     },
 
-    async applyRule(namespace, { name, labels, annotations, spec }, manager) {
+    async apply(kind, namespace, { name, labels, annotations, spec }, manager) {
       const query = new URLSearchParams({ fieldManager: manager, force: 'true' })
-      const rule = {
+      const object = {
         apiVersion: 'signet.dev/v1alpha1',
-        kind: 'ComplianceRule',
+        kind,
         metadata: { name, namespace, labels, annotations },
         spec,
       }
-      const path = `${rulePath(namespace, name)}?${query.toString()}`
-      const answer = await call('PATCH', path, rule, 'application/apply-patch+yaml')
+      const path = `${keptPath(kind, namespace, name)}?${query.toString()}`
+      const answer = await call('PATCH', path, object, 'application/apply-patch+yaml')
       if (answer.status !== 200 && answer.status !== 201)
-        throw refused(answer, `to keep the ComplianceRule ${namespace}/${name}`)
+        throw refused(answer, `to keep the ${kind} ${namespace}/${name}`)
     },
 
-    async deleteRule(namespace, name) {
-      const answer = await call('DELETE', rulePath(namespace, name))
+    async delete(kind, namespace, name) {
+      const answer = await call('DELETE', keptPath(kind, namespace, name))
       if (answer.status !== 200 && answer.status !== 202 && answer.status !== 404)
-        throw refused(answer, `to delete the ComplianceRule ${namespace}/${name}`)
+        throw refused(answer, `to delete the ${kind} ${namespace}/${name}`)
     },
 
     async close() {
@@ -209,12 +217,12 @@ export function createKubernetesApi(options: KubernetesApiOptions): KubernetesAp
   }
 }
 
-function rulePath(namespace: string, name?: string): string {
-  const path = `/apis/signet.dev/v1alpha1/namespaces/${encodeURIComponent(namespace)}/compliancerules`
+function keptPath(kind: KeptKind, namespace: string, name?: string): string {
+  const path = `/apis/signet.dev/v1alpha1/namespaces/${encodeURIComponent(namespace)}/${KEPT_KINDS[kind]}`
   return name === undefined ? path : `${path}/${encodeURIComponent(name)}`
 }
 
-function keptRule(value: unknown): KeptRule {
+function keptObject(value: unknown): KeptObject {
   const metadata = objectOf(objectOf(value)['metadata'])
   const texts = (of: unknown): Record<string, string> =>
     Object.fromEntries(

@@ -3,9 +3,9 @@ import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { afterAll, beforeAll, expect, it } from 'vitest'
 import { startApiServer, type TestApiServer } from '#test/support/api-server.ts'
-import { startGovernanceStack, type GovernanceStack } from '#test/support/governance.ts'
+import { FIRST_PASSWORD, startGovernanceStack, type GovernanceStack } from '#test/support/governance.ts'
 
-/** Policies of governance as ComplianceRules of a real API server. (That the operator makes bundles of them: test/e2e/kubernetes.) */
+/** Policies and releases of governance as objects of a real API server. (That the operator makes bundles of them: test/e2e/kubernetes.) */
 const NAMESPACE = 'signet-system'
 const RULES = `/apis/signet.dev/v1alpha1/namespaces/${NAMESPACE}/compliancerules`
 
@@ -105,6 +105,39 @@ it('what somebody deletes comes back, and what somebody else made is not taken o
   await activate(taken.id)
   await expect.poll(() => stack.process().output(), WAIT).toContain('that governance did not make')
   expect((await find(taken.rule_id))?.spec).toMatchObject({ description: 'made by hand' })
+})
+it('a release that a second person agreed to is PolicyData of its tenant, until it is revoked', async () => {
+  const email = 'lead@acme.example'
+  const { id: user } = (
+    await stack.call('acme', 'POST', '/api/v1/users', { email, name: 'Lead', password: FIRST_PASSWORD })
+  ).body
+  const roles = (await stack.call('acme', 'GET', '/api/v1/roles')).body.items as { id: string; name: string }[]
+  const role_id = roles.find(({ name }) => name === 'ComplianceLead')?.id
+  await stack.call('acme', 'POST', '/api/v1/role-bindings', { role_id, principal_kind: 'user', principal_id: user })
+  const signIn = { tenant: 'acme', email, password: FIRST_PASSWORD }
+  const { token } = (await stack.call('acme', 'POST', '/api/v1/session', signIn, null)).body
+  const release = {
+    resource: '/reports/{name}',
+    version: 'v7',
+    channel: 'external',
+    expires_at: new Date(Date.now() + 86_400_000).toISOString(),
+  }
+  const workflows = '/api/v1/compliance/workflows'
+  const begun = { regulation: 'sox', name: 'Q3 statement', release }
+  const { id } = (await stack.call('acme', 'POST', workflows, begun)).body
+  const move = (status: string, who?: string) =>
+    stack.call('acme', 'POST', `${workflows}/${id}/transition`, { status }, who)
+  await move('in_review')
+  expect(await move('approved', token)).toMatchObject({ status: 200 })
+  const specs = async (): Promise<unknown[]> =>
+    (await server.request('GET', RULES.replace('compliancerules', 'policydata')))
+      .json<{ items: { spec: unknown }[] }>()
+      .items.map(({ spec }) => spec)
+  await expect
+    .poll(specs, WAIT)
+    .toEqual([{ tenant: 'acme', approvals: [{ ...release, id, approved_by: 'lead@acme.example' }] }])
+  expect(await move('revoked', token)).toMatchObject({ status: 200 })
+  await expect.poll(specs, WAIT).toEqual([])
 })
 it('an API server that is away is waited for', async () => {
   const { id, rule_id } = await policy('Waits')

@@ -1,3 +1,5 @@
+import { isDeepStrictEqual } from 'node:util'
+import { gunzipSync } from 'node:zlib'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import type { KubernetesClient } from '#operator/kubernetes/client.ts'
 import { startApiServer, type TestApiServer } from '#test/support/api-server.ts'
@@ -169,6 +171,54 @@ describe('root rules', () => {
     await server.createNamespace('newcomer', { 'signet.dev/inject': 'enabled' })
     await eventually('a bundle', async () => await revision('newcomer'))
     await server.kubectl(['delete', 'namespace', 'newcomer', '--wait=false'])
+  })
+})
+
+describe('what rules are applied to', () => {
+  const approval = {
+    id: 'rel-1',
+    resource: '/reports/{id}',
+    version: '1',
+    channel: 'external',
+    approved_by: 'bob',
+    expires_at: '2099-01-01T00:00:00Z',
+  }
+  const policyData = async (namespace: string, name: string, tenant: string, approvals: object[]): Promise<void> => {
+    const spec = { tenant, approvals }
+    const object = { apiVersion: 'signet.dev/v1alpha1', kind: 'PolicyData', metadata: { name, namespace }, spec }
+    await server.kubectl(['apply', '-f', '-'], JSON.stringify(object))
+  }
+  const configMap = async (name: string) =>
+    (await server.request('GET', `/api/v1/namespaces/${OPERATOR_NAMESPACE}/configmaps/${name}`)).json<{
+      data: Record<string, string>
+      binaryData: Record<string, string>
+    }>()
+  /** `data.policy` of the bundle in force. */
+  async function policyOf(namespace: string): Promise<unknown> {
+    const { data } = await configMap(`signet-bundles-${namespace}`)
+    const { revisions } = JSON.parse(data['index.json']!) as { revisions: { policy: string }[] }
+    const { binaryData } = await configMap(`signet-bundle-blob-${revisions[0]!.policy}-0`)
+    return JSON.parse(gunzipSync(Buffer.from(binaryData['content']!, 'base64')).toString())
+  }
+
+  it('is in the bundles of the namespaces whose pods may be the tenant, as long as it is there', async () => {
+    await apply('payments', 'applied', GOOD)
+    await apply('ledgers', 'applied', GOOD)
+    await eventually('bundles', async () => (await revision('payments')) && (await revision('ledgers')))
+    await policyData(OPERATOR_NAMESPACE, 'one', 'payments', [approval])
+    // Of others' namespaces it counts for nothing.
+    await policyData('ledgers', 'own', 'ledgers', [approval])
+    const wanted = { tenants: { payments: { approvals: [approval] } } }
+    await eventually('it is in the bundle', async () => isDeepStrictEqual(await policyOf('payments'), wanted))
+    expect(await policyOf('ledgers')).toEqual({})
+    await server.kubectl(['delete', 'policydata', 'one', '--namespace', OPERATOR_NAMESPACE])
+    await eventually('it is gone', async () => isDeepStrictEqual(await policyOf('payments'), {}))
+  }, 120_000)
+
+  it('is refused by the API server where it approves anything', async () => {
+    await expect(
+      policyData(OPERATOR_NAMESPACE, 'any', 'payments', [{ ...approval, version: undefined }]),
+    ).rejects.toThrow(/names a version or a digest/)
   })
 })
 
