@@ -24,6 +24,7 @@ it('holds what all objects of a tenant say together, in whatever order they come
   index.apply({ key: 'a', after: one })
   index.apply({ key: 'c', after: view('c', 'globex', ['4']) })
   expect(ids(index.of('acme'))).toEqual(['1', '2', '3'])
+  expect(index.of('acme')).toBe(index.of('acme'))
   index.apply({ key: 'a', before: one })
   expect(ids(index.of('acme'))).toEqual(['3'])
   index.apply({ key: 'b', before: two })

@@ -24,7 +24,7 @@ export function keepPolicyData({ metadata, spec }: PolicyDataView): PolicyDataVi
 export type PolicyDataIndex = {
   /** Takes a change of the informer; tells whose data changed. */
   apply(change: Change<PolicyDataView>): ReadonlySet<string>
-  /** All that objects hold for the tenant together, the same whatever the order in which they came; null for nothing. */
+  /** All that objects hold for the tenant together, whatever the order in which they came, and the same object until that changes; null for nothing. */
   of(tenant: string): JsonObject | null
 }
 
@@ -33,6 +33,8 @@ const MAX_ENTRIES = 10_000
 
 export function createPolicyDataIndex(): PolicyDataIndex {
   const byTenant = new Map<string, Map<string, PolicyDataSpec>>()
+  /** Asked for more often than changed: by each namespace, each half minute. */
+  const merged = new Map<string, JsonObject>()
   return {
     apply({ key, before, after }) {
       const tenants = new Set([before, after].flatMap((view) => (view === undefined ? [] : [view.spec.tenant])))
@@ -40,6 +42,7 @@ export function createPolicyDataIndex(): PolicyDataIndex {
         const objects = byTenant.get(tenant) ?? new Map<string, PolicyDataSpec>()
         if (after?.spec.tenant === tenant) objects.set(key, after.spec)
         else objects.delete(key)
+        merged.delete(tenant)
         if (objects.size === 0) byTenant.delete(tenant)
         else byTenant.set(tenant, objects)
       }
@@ -48,15 +51,24 @@ export function createPolicyDataIndex(): PolicyDataIndex {
     of(tenant) {
       const objects = byTenant.get(tenant)
       if (objects === undefined) return null
-      const merged = new Map<string, JsonValue[]>()
-      for (const key of [...objects.keys()].sort()) {
-        const { tenant: _, ...members } = objects.get(key)!
-        for (const [name, entries] of Object.entries(members))
-          merged.set(name, [...(merged.get(name) ?? []), ...entries].slice(0, MAX_ENTRIES))
-      }
-      return Object.fromEntries([...merged].sort(([a], [b]) => (a < b ? -1 : 1)))
+      const found = merged.get(tenant) ?? merge(objects)
+      merged.set(tenant, found)
+      return found
     },
   }
+}
+
+function merge(objects: ReadonlyMap<string, PolicyDataSpec>): JsonObject {
+  const members = new Map<string, JsonValue[]>()
+  for (const key of [...objects.keys()].sort()) {
+    const { tenant: _, ...lists } = objects.get(key)!
+    for (const [name, entries] of Object.entries(lists)) {
+      const list = members.get(name) ?? []
+      list.push(...entries.slice(0, MAX_ENTRIES - list.length))
+      members.set(name, list)
+    }
+  }
+  return Object.fromEntries([...members].sort(([a], [b]) => (a < b ? -1 : 1)))
 }
 
 /** `data.policy` of a namespace's bundle: `{tenants: {TENANT: …}}` of the tenants that its pods may be; `{}` where none has any. */
