@@ -12,6 +12,7 @@ import type { Client, Pool } from '#runtime/postgres/transaction.ts'
 import type { Logger } from '#runtime/telemetry/log.ts'
 import { ActionRunner, type RecordEvent } from './actions/runner.ts'
 import { keepInCluster } from './bundles/cluster.ts'
+import { keepBundleNews, type BundleNews } from './bundles/news.ts'
 import { createBundlePublisher, type BundlePublisher } from './bundles/publisher.ts'
 import type { GovernanceConfig } from './config.ts'
 import { named, namedEndpoints, networksOf, readBundleKey, readStripeSecrets } from './config-values.ts'
@@ -40,6 +41,7 @@ export type Services = {
   readonly compiler: CompilerDeps
   readonly judge: Judge
   readonly publisher: BundlePublisher
+  readonly bundleNews: BundleNews
   readonly evaluationTimeoutMs: number
   readonly scanner: Scanner
   readonly eventRules: EventRules
@@ -86,6 +88,10 @@ export async function createServices(
   const judge = createJudge()
   // Of its own: what people evaluate and scan must not hold up events, whose transactions wait for it.
   const eventJudge = createJudge({ threads: 1 })
+  const bundleNews = keepBundleNews({
+    pool,
+    onError: (error) => log.warn({ error }, 'whether there is a new bundle cannot be seen; it is tried again'),
+  })
   const policyData = (client: Client, tenant: string) => releasePolicy(client, tenant, clock())
   const bundles = createBundlePublisher({
     pool,
@@ -101,6 +107,7 @@ export async function createServices(
     newId: uuidV7,
     log,
     onPublished: (outcome) => metrics.bundles.inc({ outcome }),
+    onRevision: (tenant, etag) => bundleNews.saw(tenant, etag),
   })
   const rulesNamespace = config.SIGNET_GOVERNANCE_RULES_NAMESPACE
   const cluster =
@@ -185,6 +192,7 @@ export async function createServices(
     compiler,
     judge,
     publisher,
+    bundleNews,
     evaluationTimeoutMs: config.SIGNET_POLICY_EVAL_TIMEOUT_MS,
     async stop() {
       await scanning.stop()
@@ -195,6 +203,7 @@ export async function createServices(
       await collecting.stop()
       artifacts.close()
       await bundles.stop()
+      await bundleNews.stop()
       await cluster?.stop()
       await judge.close()
       await eventJudge.close()

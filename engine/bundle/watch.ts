@@ -3,6 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { SignetError } from '#core/error/signet-error.ts'
 import { createBundleClient, withoutCredentials, type BundleClient } from './client.ts'
+import { LONG_POLL_TYPE } from './held-polls.ts'
 import { checkValidity, loadBundle, MAX_BUNDLE_BYTES, type VerifiedBundle } from './load.ts'
 import type { TrustRoot } from './trust.ts'
 import { fixedTrust, type TrustSource } from './trust-source.ts'
@@ -46,7 +47,6 @@ interface Fetched {
 }
 
 /** By this type a server says that it holds polls (https://www.openpolicyagent.org/docs/management-bundles). */
-const LONG_POLL_TYPE = 'application/vnd.openpolicyagent.bundles'
 /** Keys that were withdrawn are found out about this late at the latest, without any bundle that needs new ones. */
 const TRUST_REFRESH_MS = 600_000
 /** A server that answers at once although it was asked to wait is not asked more often. */

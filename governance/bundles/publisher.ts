@@ -30,6 +30,8 @@ export type PublisherDeps = {
   readonly newId: () => string
   readonly log: Logger
   readonly onPublished?: (outcome: 'published' | 'failed') => void
+  /** A revision is stored. */
+  readonly onRevision?: (tenant: string, etag: string) => void
 }
 
 /**
@@ -86,12 +88,12 @@ export function createBundlePublisher(deps: PublisherDeps): BundlePublisher {
       traceId,
       requestId: traceId,
     } as const
-    await deps.runner.runAsSystem(request, async (client) => {
+    const published = await deps.runner.runAsSystem<string | null>(request, async (client) => {
       const newest = await latestRevision(client, tenant)
       // Another process was faster, perhaps with less than is stored now: looked at again at once.
       if (newest?.sequence !== last?.sequence) {
         queue?.touch(tenant)
-        return { result: undefined, before: null, after: { revision: newest?.revision ?? null } }
+        return { result: null, before: null, after: { revision: newest?.revision ?? null } }
       }
       // At least the time: a proxy that had another source of bundles before takes this one as newer.
       const sequence = Math.max(Number(last?.sequence ?? 0) + 1, Math.floor(now.getTime() / 1000))
@@ -99,23 +101,26 @@ export function createBundlePublisher(deps: PublisherDeps): BundlePublisher {
       const options = { modules, policy, scope: '*', sequence, issuedAt: now, expiresAt }
       const bundle = await signBundle({ ...options, key: signer })
       const revision = bundleRevision(bundleContent(options))
+      const etag = `"${sha256Hex(bundle)}"`
       await insertRevision(client, tenant, {
         sequence: String(sequence),
         revision,
         inputs_sha256: digest,
         bundle,
-        etag: `"${sha256Hex(bundle)}"`,
+        etag,
         issued_at: now,
         expires_at: expiresAt,
       })
       await deleteRevisions(client, tenant, KEPT_REVISIONS)
       return {
-        result: undefined,
+        result: etag,
         before: { revision: last?.revision ?? null },
         after: { revision },
         resourceId: revision,
       }
     })
+    if (published === null) return
+    deps.onRevision?.(tenant, published)
     deps.onPublished?.('published')
     log.info({ tenant, policies: policies.length }, 'bundle published')
   }

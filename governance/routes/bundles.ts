@@ -1,7 +1,14 @@
 import type { FastifyInstance } from 'fastify'
 import Type from 'typebox'
+import {
+  createHeldPolls,
+  LONG_POLL_TYPE,
+  matchesEtag,
+  preferredWaitSeconds,
+  type PolledBundles,
+} from '#engine/bundle/held-polls.ts'
 import type { BundlePublisher } from '../bundles/publisher.ts'
-import { defineCall, found, read, type CallDeps } from '../http/calls.ts'
+import { defineCall, found, principalOf, read, type CallDeps } from '../http/calls.ts'
 import { Time } from '../http/schemas.ts'
 import { latestRevision, revisionBundle } from '../store/bundles.ts'
 
@@ -16,9 +23,18 @@ const Head = Type.Object({
   expires_at: Time,
 })
 
+/** Held at the same time by a process: half of its connections. Proxies of a tenant may all have one token. */
+const MAX_POLLS = 512
+const MAX_WAIT_SECONDS = 60
+
 /** The tenant's rule bundle, as OPA's bundle API has it (https://www.openpolicyagent.org/docs/management-bundles). */
-export function bundleRoutes(app: FastifyInstance, deps: CallDeps & { readonly publisher: BundlePublisher }): void {
+export function bundleRoutes(
+  app: FastifyInstance,
+  deps: CallDeps & { readonly publisher: BundlePublisher; readonly bundleNews: PolledBundles },
+): void {
   const target = { action: 'read', resource: 'policies' } as const
+  const polls = createHeldPolls({ source: deps.bundleNews, maxPolls: MAX_POLLS, maxPollsPerCaller: MAX_POLLS / 2 })
+  app.addHook('preClose', () => polls.end())
 
   defineCall(
     app,
@@ -52,29 +68,37 @@ export function bundleRoutes(app: FastifyInstance, deps: CallDeps & { readonly p
     {
       method: 'GET',
       url: '/bundles/policies.tar.gz',
-      summary: 'The signed bundle itself; `If-None-Match` is answered by 304',
+      summary:
+        'The signed bundle itself; `If-None-Match` is answered by 304, with `Prefer: wait=N` once there is news or N seconds (60 at most) are over',
       tag: 'policies',
       permission: ['read', 'policies'],
       answer: Type.Any({ description: 'tar, gzip; see docs/policies.md' }),
-      mediaType: 'application/gzip',
+      mediaType: LONG_POLL_TYPE,
     },
     async (_input, request, reply) => {
-      const { head, bundle } = await read(deps, request, target, async (client, { tenant }) => {
-        const newest = found(await latestRevision(client, tenant), 'bundle')
-        const isKnown = knows(request.headers['if-none-match'], newest.etag)
-        return {
-          head: newest,
-          bundle: isKnown ? null : found(await revisionBundle(client, tenant, newest.sequence), 'bundle'),
-        }
-      })
+      const look = () =>
+        read(deps, request, target, async (client, { tenant }) => {
+          const newest = found(await latestRevision(client, tenant), 'bundle')
+          const isKnown = matchesEtag(request.headers['if-none-match'], newest.etag)
+          return {
+            head: newest,
+            bundle: isKnown ? null : found(await revisionBundle(client, tenant, newest.sequence), 'bundle'),
+          }
+        })
+      let { head, bundle } = await look()
+      const waitSeconds = Math.min(preferredWaitSeconds(request.headers.prefer), MAX_WAIT_SECONDS)
+      if (bundle === null && waitSeconds > 0) {
+        const { tenant } = principalOf(request)
+        const gone = new AbortController()
+        reply.raw.once('close', () => gone.abort())
+        const { etag } = head
+        await polls.hold({ key: tenant, etag, caller: tenant, waitMs: waitSeconds * 1000, signal: gone.signal })
+        // With the rights of now.
+        ;({ head, bundle } = await look())
+      }
       reply.header('etag', head.etag)
       if (bundle === null) reply.status(304)
       return bundle
     },
   )
-}
-
-/** RFC 9110, 13.1.2: weak comparison; our tags hold no comma. */
-function knows(header: string | undefined, etag: string): boolean {
-  return (header ?? '').split(',').some((item) => item.trim() === '*' || item.trim().replace(/^W\//, '') === etag)
 }

@@ -9,12 +9,12 @@ import {
 } from 'fastify'
 import type { ServerOptions } from 'node:https'
 import { SignetError } from '#core/error/signet-error.ts'
+import { createHeldPolls, LONG_POLL_TYPE, matchesEtag, preferredWaitSeconds } from '#engine/bundle/held-polls.ts'
 import type { Clock } from '#operator/clock.ts'
 import { problemOf, useProblemResponses } from '#runtime/http/problem.ts'
 import { uuidV7 } from '#runtime/identifier.ts'
 import type { ServiceAccountAuthenticator } from '#runtime/identity/service-account.ts'
 import type { Logger } from '#runtime/telemetry/log.ts'
-import { createHeldPolls, matchesEtag, preferredWaitSeconds } from './held-polls.ts'
 import { createLimiter } from './limiter.ts'
 import type { BundlesMetrics } from './metrics.ts'
 import type { RefusalAudit } from './refusals.ts'
@@ -22,8 +22,6 @@ import { createTurns, type BundleSource, type ServedBundle } from './source.ts'
 import { readStatusReport } from './status-report.ts'
 import type { StatusShare } from './status-share.ts'
 
-/** By this type OPA knows that the server holds polls. */
-export const BUNDLE_MEDIA_TYPE = 'application/vnd.openpolicyagent.bundles'
 /** Audience of the tokens that pods pull and report with. */
 export const BUNDLES_AUDIENCE = 'signet-bundles'
 
@@ -109,7 +107,7 @@ export function buildBundlesApp(deps: BundlesDeps): FastifyInstance {
   const polls = createHeldPolls({
     source,
     maxPolls: limits.maxHeldPolls,
-    maxPollsPerPod: limits.maxHeldPollsPerPod,
+    maxPollsPerCaller: limits.maxHeldPollsPerPod,
   })
   metrics.onCollect(() => ({ heldPolls: polls.size }))
   const sendTurn = createTurns(limits.maxSends)
@@ -164,14 +162,14 @@ export function buildBundlesApp(deps: BundlesDeps): FastifyInstance {
     const gone = goneSignal(reply)
     if (!hasNews() && waitSeconds > 0) {
       const etag = source.get(namespace)?.etag ?? null
-      await polls.hold({ namespace, etag, pod: pod.uid, waitMs: waitSeconds * 1000, signal: gone })
+      await polls.hold({ key: namespace, etag, caller: pod.uid, waitMs: waitSeconds * 1000, signal: gone })
     }
     const found = source.get(namespace)
     if (found === undefined) {
       metrics.pulls.inc({ result: 'missing' })
       throw new SignetError('NOT_FOUND', `there is no bundle for namespace ${namespace}`)
     }
-    reply.header('content-type', BUNDLE_MEDIA_TYPE).header('cache-control', 'no-cache')
+    reply.header('content-type', LONG_POLL_TYPE).header('cache-control', 'no-cache')
     if (!hasNews()) {
       metrics.pulls.inc({ result: 'not_modified' })
       return reply.code(304).header('etag', found.etag).send()

@@ -287,12 +287,41 @@ describe('in force', () => {
     await becomes('/exports/a', 422)
     const [own, other] = await Promise.all(['acme', 'globex'].map(async (tenant) => fetchBundle(stack.token(tenant))))
     expect([own?.status, other?.status]).toEqual([200, 200])
-    expect(own?.headers.get('content-type')).toBe('application/gzip')
+    expect(own?.headers.get('content-type')).toBe('application/vnd.openpolicyagent.bundles')
     expect(own?.headers.get('etag')).not.toBe(other?.headers.get('etag'))
     const again = await fetch(`${stack.process().url}/bundles/policies.tar.gz`, {
       headers: { authorization: `Bearer ${stack.token('acme')}`, 'if-none-match': own?.headers.get('etag') ?? '' },
     })
     expect(again.status).toBe(304)
+  })
+  it('who asks to wait hears of a new bundle when it is there, or that there is none when the time is over', async () => {
+    const poll = async (etag: string, seconds: number, held = stack.token('acme')) => {
+      const startedMs = performance.now()
+      const answer = await fetch(`${stack.process().url}/bundles/policies.tar.gz`, {
+        headers: {
+          authorization: `Bearer ${held}`,
+          'if-none-match': etag,
+          prefer: `modes=snapshot;wait=${seconds}`,
+        },
+      })
+      await answer.arrayBuffer()
+      return { status: answer.status, etag: answer.headers.get('etag') ?? '', ms: performance.now() - startedMs }
+    }
+    const { etag } = await poll('', 0)
+    const late = await poll(etag, 1)
+    expect(late).toMatchObject({ status: 304, etag })
+    expect(late.ms).toBeGreaterThan(990)
+
+    const made = await post('/api/v1/tokens', { name: 'short-lived', scopes: ['read:policies'], expires_in_days: 1 })
+    const [held, doomed] = [poll(etag, 50), poll(etag, 50, made.body.token)]
+    // Both are waiting by then; if not, they are answered without having waited, which is as good.
+    await poll(etag, 1)
+    await stack.call('acme', 'DELETE', `/api/v1/tokens/${made.body.id}`)
+    await post(`/api/v1/policies/${id}/deactivate`)
+    expect(await held).toMatchObject({ status: 200, etag: expect.not.stringMatching(etag) as string })
+    expect([401, 403]).toContain((await doomed).status)
+    await post(`/api/v1/policies/${id}/activate`, { version: 1 })
+    await becomes('/exports/a', 422)
   })
   it('two processes publish as one: a restart publishes nothing new, and goes on', async () => {
     const before = (await get('/api/v1/bundle')).body.sequence

@@ -1,6 +1,5 @@
 import { describe, expect, it } from 'vitest'
 import { createHeldPolls, matchesEtag, preferredWaitSeconds } from './held-polls.ts'
-import type { BundleSource } from './source.ts'
 
 describe('preferredWaitSeconds', () => {
   it.each([
@@ -38,22 +37,22 @@ describe('matchesEtag', () => {
 })
 
 describe('held polls', () => {
-  function setup(limits: { maxPolls?: number; maxPollsPerPod?: number } = {}) {
+  function setup(limits: { maxPolls?: number; maxPollsPerCaller?: number } = {}) {
     let etag: string | null = '"1"'
     const callbacks = new Set<() => void>()
     const source = {
       get: () => (etag === null ? undefined : { etag }),
-      onNext: (_namespace: string, _etag: string | null, callback: () => void) => {
+      onNext: (_key: string, _etag: string | null, callback: () => void) => {
         callbacks.add(callback)
         return () => callbacks.delete(callback)
       },
-    } as unknown as BundleSource
-    const polls = createHeldPolls({ source, maxPolls: 3, maxPollsPerPod: 2, ...limits })
-    const hold = (pod: string, changes: { waitMs?: number; signal?: AbortSignal; etag?: string } = {}) =>
+    }
+    const polls = createHeldPolls({ source, maxPolls: 3, maxPollsPerCaller: 2, ...limits })
+    const hold = (caller: string, changes: { waitMs?: number; signal?: AbortSignal; etag?: string } = {}) =>
       polls.hold({
-        namespace: 'shop',
+        key: 'shop',
         etag: '"1"',
-        pod,
+        caller,
         waitMs: 60_000,
         signal: new AbortController().signal,
         ...changes,
@@ -84,7 +83,7 @@ describe('held polls', () => {
     expect([polls.size, callbacks.size]).toEqual([0, 0])
   })
 
-  it('of one pod displace each other, and are refused past the limit of all', async () => {
+  it('of one caller displace each other, and are refused past the limit of all', async () => {
     const { polls, hold } = setup()
     const first = hold('a')
     void hold('a')
