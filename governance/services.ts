@@ -22,6 +22,7 @@ import { messageOf } from './connectors/message.ts'
 import { createSecretBox, readSecretsKey, type SecretBox } from './connectors/sealed-secret.ts'
 import { createWebhookSender } from './connectors/webhook.ts'
 import { enqueueDeliveries } from './store/webhooks.ts'
+import { blockPolicy } from './resolution/blocks.ts'
 import { createBillingApi } from './resolution/billing.ts'
 import { createResolver, type Resolver } from './resolution/resolver.ts'
 import type { FactDeps } from './facts/registry.ts'
@@ -92,7 +93,10 @@ export async function createServices(
       modules: await readStandardPack(path.join(POLICIES, 'dist', PACK)),
     },
     key: await readBundleKey(config.SIGNET_GOVERNANCE_BUNDLE_KEY_FILE),
-    policyData: (client, tenant) => releasePolicy(client, tenant, clock()),
+    policyData: async (client, tenant) => ({
+      ...(await releasePolicy(client, tenant, clock())),
+      ...(await blockPolicy(client, tenant, clock())),
+    }),
     clock,
     newId: uuidV7,
     log,
@@ -132,6 +136,7 @@ export async function createServices(
     newId: uuidV7,
     clock,
     log,
+    onBlocks: (tenant) => publisher.touch(tenant),
     onAttempt: (outcome) => metrics.resolutions.inc({ outcome }),
   })
   const secretsFile = config.SIGNET_GOVERNANCE_SECRETS_KEY_FILE

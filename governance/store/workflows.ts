@@ -12,7 +12,7 @@ export type Release = {
 }
 export type WorkflowRow = {
   readonly id: string
-  readonly kind: 'review' | 'release'
+  readonly kind: 'review' | 'release' | 'policy'
   readonly regulation: string
   readonly name: string
   readonly description: string
@@ -20,10 +20,14 @@ export type WorkflowRow = {
   readonly paused: boolean
   readonly required_approvals: number
   readonly requested_by: string
-  readonly requester_kind: PrincipalKind
+  /** `system`: Signet itself, which agrees to nothing. */
+  readonly requester_kind: PrincipalKind | 'system'
   readonly requester_id: string
   readonly due_at: Date | null
   readonly release: Release | null
+  /** What a workflow about a draft of a policy is about. */
+  readonly policy_id: string | null
+  readonly policy_version: number | null
   readonly version: number
   readonly created_at: Date
   readonly updated_at: Date
@@ -50,7 +54,7 @@ export type TaskRow = {
 }
 
 const WORKFLOW =
-  'id, kind, regulation, name, description, status, paused, required_approvals, requested_by, requester_kind, requester_id, due_at, release, version, created_at, updated_at'
+  'id, kind, regulation, name, description, status, paused, required_approvals, requested_by, requester_kind, requester_id, due_at, release, policy_id, policy_version, version, created_at, updated_at'
 const TASK = 'id, workflow_id, title, assigned_to, status, due_at, version, created_at, updated_at'
 
 export async function insertWorkflow(
@@ -59,8 +63,8 @@ export async function insertWorkflow(
   made: Omit<WorkflowRow, 'status' | 'paused' | 'version' | 'created_at' | 'updated_at'>,
 ): Promise<WorkflowRow> {
   const { rows } = await client.query<WorkflowRow>(
-    `INSERT INTO signet.workflows (tenant, id, kind, regulation, name, description, required_approvals, requested_by, requester_kind, requester_id, due_at, release)
-     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) RETURNING ${WORKFLOW}`,
+    `INSERT INTO signet.workflows (tenant, id, kind, regulation, name, description, required_approvals, requested_by, requester_kind, requester_id, due_at, release, policy_id, policy_version)
+     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14) RETURNING ${WORKFLOW}`,
     [
       tenant,
       made.id,
@@ -74,9 +78,83 @@ export async function insertWorkflow(
       made.requester_id,
       made.due_at,
       made.release === null ? null : JSON.stringify(made.release),
+      made.policy_id,
+      made.policy_version,
     ],
   )
   return rows[0]!
+}
+
+/** Nobody's: what Signet began. */
+const SYSTEM_ID = '00000000-0000-0000-0000-000000000000'
+
+export type SystemWorkflow = Pick<
+  WorkflowRow,
+  'id' | 'kind' | 'regulation' | 'name' | 'description' | 'requested_by' | 'policy_id' | 'policy_version'
+>
+
+/** What Signet begins, for people to look at: in review from the start. `historyId`: of its first change of status. */
+export async function beginSystemWorkflow(
+  client: Client,
+  tenant: string,
+  made: SystemWorkflow,
+  historyId: string,
+): Promise<void> {
+  const { id, requested_by } = made
+  await insertWorkflow(client, tenant, {
+    ...made,
+    required_approvals: 1,
+    requester_kind: 'system',
+    requester_id: SYSTEM_ID,
+    due_at: null,
+    release: null,
+  })
+  await moveSystemWorkflow(client, tenant, id, {
+    id: historyId,
+    old_status: 'draft',
+    new_status: 'in_review',
+    made_by: requested_by,
+    comment: '',
+  })
+}
+
+/** One that Signet began and nobody has ended, by its name; locked. */
+export async function findSystemWorkflow(client: Client, tenant: string, name: string): Promise<WorkflowRow | null> {
+  const { rows } = await client.query<WorkflowRow>(
+    `SELECT ${WORKFLOW} FROM signet.workflows WHERE tenant = $1 AND name = $2 AND requester_kind = 'system' AND status IN ('draft', 'in_review')
+     ORDER BY created_at DESC, id DESC LIMIT 1 FOR UPDATE`,
+    [tenant, name],
+  )
+  return rows[0] ?? null
+}
+
+/** Ends one that Signet began and nobody has ended. False where there is none. */
+export async function cancelSystemWorkflow(
+  client: Client,
+  tenant: string,
+  workflowId: string,
+  { id, by, comment }: { readonly id: string; readonly by: string; readonly comment: string },
+): Promise<boolean> {
+  const row = await findWorkflow(client, tenant, workflowId, true)
+  if (row === null || row.requester_kind !== 'system' || (row.status !== 'draft' && row.status !== 'in_review'))
+    return false
+  const change = { id, old_status: row.status, new_status: 'cancelled', made_by: by, comment } as const
+  await moveSystemWorkflow(client, tenant, workflowId, change)
+  await client.query(
+    `UPDATE signet.tasks SET status = 'done', version = version + 1, updated_at = now() WHERE tenant = $1 AND workflow_id = $2 AND status = 'open'`,
+    [tenant, workflowId],
+  )
+  return true
+}
+
+async function moveSystemWorkflow(
+  client: Client,
+  tenant: string,
+  workflowId: string,
+  change: Omit<TransitionRow, 'created_at' | 'new_status'> & { readonly new_status: WorkflowStatus },
+): Promise<void> {
+  await updateWorkflow(client, tenant, { id: workflowId, status: change.new_status, paused: false })
+  await insertTransition(client, tenant, workflowId, change)
 }
 
 export async function findWorkflow(

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest'
 import { compileApprovals } from './approvals.ts'
-import { parsePolicyData } from './data.ts'
+import { bundledData, parsePolicyData } from './data.ts'
 
 const APPROVAL = {
   id: 'a-1',
@@ -11,6 +11,15 @@ const APPROVAL = {
   expires_at: '2027-01-01T00:00:00Z',
 } as const
 
+const BLOCK = { id: 'b-1', kind: 'agent', value: 'rogue', expires_at: '2027-01-01T00:00:00.000Z' } as const
+
+describe('bundledData', () => {
+  test('is empty where the bundle has none, and what it has otherwise', () => {
+    expect(bundledData({})).toEqual({ approvals: [], blocks: [] })
+    expect(bundledData({ approvals: [APPROVAL], blocks: [BLOCK] })).toEqual({ approvals: [APPROVAL], blocks: [BLOCK] })
+  })
+})
+
 describe('parsePolicyData', () => {
   test.each([
     { name: 'empty', value: { version: 1 } },
@@ -20,6 +29,7 @@ describe('parsePolicyData', () => {
         version: 1,
         routes: [{ template: '/a/{b}', classification: 'restricted' }],
         approvals: [APPROVAL],
+        blocks: [BLOCK, { ...BLOCK, kind: 'route', value: '/x', method: 'GET' }],
         modes: { tenants: { t: { mode: 'shadow', percentage: 5 } }, rules: {} },
         flags: { 'audit.enhanced.v1': true },
       },
@@ -46,6 +56,21 @@ describe('parsePolicyData', () => {
       name: 'a percentage past 100',
       text: '{"version":1,"modes":{"rules":{"x":{"mode":"enforce","percentage":101}}}}',
       want: /percentage/,
+    },
+    {
+      name: 'a block of what it does not know',
+      text: JSON.stringify({ version: 1, blocks: [{ ...BLOCK, kind: 'address' }] }),
+      want: /\/blocks\/0\/kind/,
+    },
+    {
+      name: 'a blocked route that is none',
+      text: JSON.stringify({ version: 1, blocks: [{ ...BLOCK, kind: 'route' }] }),
+      want: /\/blocks\/0\/value/,
+    },
+    {
+      name: 'a block whose end is no date',
+      text: JSON.stringify({ version: 1, blocks: [{ ...BLOCK, expires_at: '2027-13-41T00:00:00Z' }] }),
+      want: /\/blocks\/0\/expires_at/,
     },
     {
       name: 'a date that is none',

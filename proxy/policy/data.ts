@@ -7,6 +7,7 @@ import { Channel, Classification, Digest } from '#core/stamp/schema.ts'
 
 const Name = Type.String({ minLength: 1, maxLength: 512 })
 const Template = Type.String({ pattern: '^/', maxLength: 2048 })
+const Until = Type.String({ pattern: '^\\d{4}-\\d{2}-\\d{2}T\\d{2}:\\d{2}:\\d{2}(\\.\\d{1,3})?Z$' })
 const Mode = Type.Object(
   { mode: Type.Enum(RULE_MODES), percentage: Type.Optional(Type.Integer({ minimum: 0, maximum: 100 })) },
   { additionalProperties: false },
@@ -44,7 +45,24 @@ export const PolicyData = Type.Object(
             digest: Type.Optional(Digest),
             channel: Channel,
             approved_by: Name,
-            expires_at: Type.String({ pattern: '^\\d{4}-\\d{2}-\\d{2}T\\d{2}:\\d{2}:\\d{2}(\\.\\d{1,3})?Z$' }),
+            expires_at: Until,
+          },
+          { additionalProperties: false },
+        ),
+        { maxItems: 10_000 },
+      ),
+    ),
+    blocks: Type.Optional(
+      Type.Array(
+        Type.Object(
+          {
+            id: Name,
+            kind: Type.Enum(['agent', 'route']),
+            /** The agent, as callers or workloads are called; the template of a route. */
+            value: Type.String({ minLength: 1, maxLength: 2048 }),
+            /** Of a route; any where it is left out. */
+            method: Type.Optional(Type.String({ pattern: '^[A-Z]+$', maxLength: 32 })),
+            expires_at: Until,
           },
           { additionalProperties: false },
         ),
@@ -76,6 +94,9 @@ export type PolicyData = Type.Static<typeof PolicyData>
 export type ModeSetting = Type.Static<typeof Mode>
 export type RouteData = NonNullable<PolicyData['routes']>[number]
 export type ApprovalData = NonNullable<PolicyData['approvals']>[number]
+export type BlockData = NonNullable<PolicyData['blocks']>[number]
+/** What governance publishes beside the rules. */
+export type BundledData = { readonly approvals: readonly ApprovalData[]; readonly blocks: readonly BlockData[] }
 
 const validator = Compile(PolicyData)
 
@@ -83,11 +104,10 @@ function explain(error: { keyword: string; message: string }): string {
   return error.keyword === 'boolean' ? 'there is no such member' : error.message
 }
 
-/** The release approvals that governance publishes in `data.policy.approvals` of a bundle. Throws POLICY_DATA_INVALID. */
-export function bundledApprovals(policy: JsonObject): readonly ApprovalData[] {
-  const { approvals } = policy
-  if (approvals === undefined) return []
-  return parsePolicyData(JSON.stringify({ version: 1, approvals })).approvals ?? []
+/** The release approvals and blocks that governance publishes in `data.policy` of a bundle. Throws POLICY_DATA_INVALID. */
+export function bundledData({ approvals = [], blocks = [] }: JsonObject): BundledData {
+  const data = parsePolicyData(JSON.stringify({ version: 1, approvals, blocks }))
+  return { approvals: data.approvals ?? [], blocks: data.blocks ?? [] }
 }
 
 /** Parses policy data. Throws POLICY_DATA_INVALID naming the place and what is allowed. */
@@ -113,12 +133,20 @@ export function parsePolicyData(text: string): PolicyData {
         `The policy data is invalid at «/approvals/${i}»: an approval names a version or a digest of what it approves`,
       )
     }
-    if (Number.isNaN(Date.parse(approval.expires_at))) {
+    requireDate(approval.expires_at, `/approvals/${i}/expires_at`)
+  }
+  for (const [i, block] of (value.blocks ?? []).entries()) {
+    requireDate(block.expires_at, `/blocks/${i}/expires_at`)
+    if (block.kind === 'route' && !block.value.startsWith('/'))
       throw new SignetError(
         'POLICY_DATA_INVALID',
-        `The policy data is invalid at «/approvals/${i}/expires_at»: not a date`,
+        `The policy data is invalid at «/blocks/${i}/value»: a route begins with /`,
       )
-    }
   }
   return value
+}
+
+function requireDate(text: string, where: string): void {
+  if (Number.isNaN(Date.parse(text)))
+    throw new SignetError('POLICY_DATA_INVALID', `The policy data is invalid at «${where}»: not a date`)
 }
