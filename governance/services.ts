@@ -11,7 +11,14 @@ import type { Logger } from '#runtime/telemetry/log.ts'
 import { ActionRunner, type RecordEvent } from './actions/runner.ts'
 import { createBundlePublisher, type BundlePublisher } from './bundles/publisher.ts'
 import type { GovernanceConfig } from './config.ts'
-import { named, namedEndpoints, networksOf, readBundleKey, readStripeSecrets } from './config-values.ts'
+import {
+  named,
+  namedEndpoints,
+  networksOf,
+  originsByTenant,
+  readBundleKey,
+  readStripeSecrets,
+} from './config-values.ts'
 import type { GovernanceMetrics } from './metrics.ts'
 import type { CompilerDeps } from './policies/compile.ts'
 import { openArtifactStore, type ArtifactStore } from './evidence/artifact-store.ts'
@@ -24,6 +31,7 @@ import { createWebhookSender } from './connectors/webhook.ts'
 import { enqueueDeliveries } from './store/webhooks.ts'
 import { blockPolicy } from './resolution/blocks.ts'
 import { createBillingApi } from './resolution/billing.ts'
+import { createEndpointObserver, type EndpointObserver } from './resolution/endpoint.ts'
 import { createResolver, type Resolver } from './resolution/resolver.ts'
 import type { FactDeps } from './facts/registry.ts'
 import type { Catalog } from './frameworks/catalog.ts'
@@ -42,6 +50,7 @@ export type Services = {
   readonly scanner: Scanner
   readonly eventRules: EventRules
   readonly resolver: Resolver
+  readonly observer: EndpointObserver
   readonly secrets: SecretBox | null
   readonly artifacts: ArtifactStore
   readonly maxFileBytes: number
@@ -50,6 +59,7 @@ export type Services = {
 
 /** Of one try. */
 const WEBHOOK_TIMEOUT_MS = 10_000
+const OBSERVE_TIMEOUT_MS = 5_000
 const POLICIES = fileURLToPath(new URL('../policies/', import.meta.url))
 const PACK = 'standard'
 
@@ -128,11 +138,20 @@ export async function createServices(
   const { SIGNET_GOVERNANCE_BILLING_URL: billingUrl, SIGNET_GOVERNANCE_BILLING_KEY_FILE: keyFile } = config
   const billing =
     billingUrl === undefined || keyFile === undefined ? null : createBillingApi({ url: billingUrl, keyFile })
+  const observer = createEndpointObserver({
+    origins: originsByTenant(config.SIGNET_GOVERNANCE_OBSERVE_ORIGINS),
+    allowed: networksOf('SIGNET_GOVERNANCE_OBSERVE_NETWORKS', config.SIGNET_GOVERNANCE_OBSERVE_NETWORKS),
+    timeoutMs: OBSERVE_TIMEOUT_MS,
+  })
   const resolver = createResolver({
     pool,
     runner,
     eventRules,
     billing,
+    observer,
+    compiler,
+    judge,
+    evaluationTimeoutMs: config.SIGNET_POLICY_EVAL_TIMEOUT_MS,
     newId: uuidV7,
     clock,
     log,
@@ -144,7 +163,7 @@ export async function createServices(
   const sender = createWebhookSender({
     nowMs: () => clock().getTime(),
     timeoutMs: WEBHOOK_TIMEOUT_MS,
-    allowed: networksOf(config.SIGNET_GOVERNANCE_WEBHOOK_NETWORKS),
+    allowed: networksOf('SIGNET_GOVERNANCE_WEBHOOK_NETWORKS', config.SIGNET_GOVERNANCE_WEBHOOK_NETWORKS),
   })
   const delivering = keepDelivering({
     pool,
@@ -159,6 +178,7 @@ export async function createServices(
     secrets,
     eventRules,
     resolver,
+    observer,
     artifacts,
     maxFileBytes: config.SIGNET_EVIDENCE_MAX_BYTES,
     scanner,
@@ -173,6 +193,7 @@ export async function createServices(
       await delivering.stop()
       await sender.close()
       await billing?.close()
+      await observer.close()
       await collecting.stop()
       artifacts.close()
       await publisher.stop()

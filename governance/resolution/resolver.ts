@@ -1,6 +1,6 @@
 import { SignetError } from '#core/error/signet-error.ts'
 import { newTraceId } from '#runtime/identifier.ts'
-import { withTenant, type Client, type Pool } from '#runtime/postgres/transaction.ts'
+import { withTenant, type Client } from '#runtime/postgres/transaction.ts'
 import type { Logger } from '#runtime/telemetry/log.ts'
 import type { ActionRunner } from '../actions/runner.ts'
 import { keepDoingForTenants, type TenantQueue } from '../background.ts'
@@ -8,18 +8,13 @@ import type { EventRules } from '../events/judge.ts'
 import { recheck } from '../events/recheck.ts'
 import { findEvent, findViolation, setViolation, type ViolationRow } from '../store/compliance.ts'
 import { dueViolations, findSettings, insertAttempt, type AttemptRow, type Settings } from '../store/resolution.ts'
-import { act, look, type Seen } from './act.ts'
+import { act, look, type LookDeps, type Seen } from './act.ts'
 import { ACTOR, type Acted } from './acted.ts'
-import type { BillingApi } from './billing.ts'
 import { strategyOf } from './strategies.ts'
 
-export type ResolverDeps = {
-  readonly pool: Pool
+export type ResolverDeps = LookDeps & {
   readonly runner: ActionRunner
   readonly eventRules: EventRules
-  readonly billing: BillingApi | null
-  readonly newId: () => string
-  readonly clock: () => Date
   readonly log: Logger
   /** What a tenant's proxies hold back is another now. */
   readonly onBlocks: (tenant: string) => void
@@ -31,6 +26,8 @@ export type Resolver = TenantQueue
 
 const LOOK_MS = 15_000
 const BATCH = 20
+/** Tenants side by side: connectors may hang for all of their time. */
+const AT_ONCE = 8
 
 export function createResolver(deps: ResolverDeps): Resolver {
   const { pool, log } = deps
@@ -56,17 +53,13 @@ export function createResolver(deps: ResolverDeps): Resolver {
 
   const onError = (error: unknown, tenant: string | null): void =>
     log.error({ error, tenant }, 'violations are not looked at; it is tried again')
-  return keepDoingForTenants(pool, resolveDue, { everyMs: LOOK_MS, onError })
+  return keepDoingForTenants(pool, resolveDue, { everyMs: LOOK_MS, atOnce: AT_ONCE, onError })
 }
 
 /** One try: look (outside of any transaction), then act, look again, and say what came of it, in one action. */
-async function resolveOne(
-  deps: ResolverDeps,
-  tenant: string,
-  { id, event_id, rule }: ViolationRow,
-  settings: Settings,
-): Promise<void> {
+async function resolveOne(deps: ResolverDeps, tenant: string, found: ViolationRow, settings: Settings): Promise<void> {
   const { pool, runner, newId, clock } = deps
+  const { id, event_id, rule } = found
   const dry = settings.mode === 'dry_run'
   const strategy = strategyOf(rule, settings.strategies)
   const event = await withTenant(pool, tenant, (client) => findEvent(client, tenant, event_id), { readOnly: true })
@@ -74,7 +67,7 @@ async function resolveOne(
   let seen: Seen = { kind: 'nothing' }
   let problem: string | null = null
   try {
-    seen = await look(strategy, event, deps.billing)
+    seen = await look(strategy, deps, tenant, { violation: found, event })
   } catch (error) {
     problem = error instanceof SignetError ? error.message.slice(0, 500) : 'it could not be looked at'
   }
@@ -95,7 +88,9 @@ async function resolveOne(
     if (violation?.state !== 'open') return { result: null, before: null, after: { state: violation?.state ?? 'gone' } }
     const scene = { client, tenant, violation, event, settings, dry, newId, now: clock() }
     const acted: Acted =
-      problem === null ? await act(strategy, scene, seen) : { detail: problem, evidence: {}, isDone: false }
+      problem === null
+        ? await act(strategy, scene, seen, deps.eventRules)
+        : { detail: problem, evidence: {}, isDone: false }
     const result =
       dry && problem === null
         ? 'would_act'

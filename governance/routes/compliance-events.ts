@@ -12,11 +12,14 @@ import { recheck } from '../events/recheck.ts'
 import { REFERENCE_KIND_NAMES, REFERENCE_KINDS, SOURCES } from '../events/reference-kinds.ts'
 import { defineCall, found, principalOf, read, write, type CallDeps } from '../http/calls.ts'
 import { ById, Id, Text, Time } from '../http/schemas.ts'
+import type { EndpointObserver } from '../resolution/endpoint.ts'
+import { observeViolation, recheckEndpoint } from '../resolution/repair.ts'
 import { strategyOf, type ChosenStrategies } from '../resolution/strategies.ts'
 import { liftBlocksOf } from '../store/blocks.ts'
 import {
   countCompliance,
   deleteReference,
+  findEvent,
   findReference,
   findViolation,
   insertEvent,
@@ -36,6 +39,7 @@ export type ComplianceRouteDeps = CallDeps & {
   readonly eventRules: EventRules
   readonly onViolation: (tenant: string) => void
   readonly publisher: BundlePublisher
+  readonly observer: EndpointObserver
 }
 
 const MAX_DETAILS = 64 * 1024
@@ -223,48 +227,52 @@ export function complianceEventRoutes(app: FastifyInstance, deps: ComplianceRout
       answer: Violation,
     },
     async ({ params: { id }, body: { comment, override = false } }, request) => {
-      const { result, lifted } = await write(
-        deps,
-        request,
-        { action: 'execute', resource: 'violations', id },
-        { comment, override },
-        async (client, rights) => {
-          const { tenant, principal, permissions } = rights
-          const before = found(await findViolation(client, tenant, id, true), 'violation')
-          if (before.state === 'resolved') throw new SignetError('CONFLICT', 'this violation is resolved already')
-          if (override) requireExtent(principal, permissions, { action: 'override', resource: 'violations' })
-          const { holds, detail } = await recheck(client, tenant, before, deps.eventRules)
-          if (holds && !override)
-            throw new SignetError(
-              'CONFLICT',
-              `${before.rule} still finds it: ${detail}; mend it, or say override and why`,
-            )
-          const now = deps.clock()
-          const row = await setViolation(client, tenant, id, {
-            state: 'resolved',
-            by: principal.name,
-            resolution: { by: 'person', comment, override, still_found: holds },
-            now,
-          })
-          // What proxies held back for it passes again.
-          const blocks = await liftBlocksOf(client, tenant, id, { by: principal.name, comment, now })
-          return {
-            result: {
-              result: present(row, (await findSettings(client, tenant)).strategies),
-              lifted: blocks.length > 0,
-            },
-            before: { state: before.state },
-            after: {
-              state: row.state,
-              rule: row.rule,
-              comment,
-              override,
-              still_found: holds,
-              lifted_blocks: blocks.map((one) => one.id),
-            },
-          }
-        },
-      )
+      const target = { action: 'execute', resource: 'violations', id } as const
+      const about = await read(deps, request, target, async (client, { tenant }) => {
+        const violation = found(await findViolation(client, tenant, id), 'violation')
+        return { violation, event: found(await findEvent(client, tenant, violation.event_id), 'event') }
+      })
+      // An endpoint is looked at itself: what was reported once does not say how it answers now.
+      const observed = await observeViolation(deps, principalOf(request).tenant, about.violation, about.event)
+      const { result, lifted } = await write(deps, request, target, { comment, override }, async (client, rights) => {
+        const { tenant, principal, permissions } = rights
+        const before = found(await findViolation(client, tenant, id, true), 'violation')
+        if (before.state === 'resolved') throw new SignetError('CONFLICT', 'this violation is resolved already')
+        if (override) requireExtent(principal, permissions, { action: 'override', resource: 'violations' })
+        const now = deps.clock()
+        const { holds, detail } =
+          observed?.kind === 'observed'
+            ? await recheckEndpoint(client, tenant, { ...observed, event: about.event, now }, deps.eventRules)
+            : await recheck(client, tenant, before, deps.eventRules)
+        if (holds && !override)
+          throw new SignetError(
+            'CONFLICT',
+            `${before.rule} still finds it: ${detail}; mend it, or say override and why`,
+          )
+        const row = await setViolation(client, tenant, id, {
+          state: 'resolved',
+          by: principal.name,
+          resolution: { by: 'person', comment, override, still_found: holds },
+          now,
+        })
+        // What proxies held back for it passes again.
+        const blocks = await liftBlocksOf(client, tenant, id, { by: principal.name, comment, now })
+        return {
+          result: {
+            result: present(row, (await findSettings(client, tenant)).strategies),
+            lifted: blocks.length > 0,
+          },
+          before: { state: before.state },
+          after: {
+            state: row.state,
+            rule: row.rule,
+            comment,
+            override,
+            still_found: holds,
+            lifted_blocks: blocks.map((one) => one.id),
+          },
+        }
+      })
       if (lifted) deps.publisher.touch(principalOf(request).tenant)
       return result
     },

@@ -118,12 +118,41 @@ export async function beginSystemWorkflow(
   })
 }
 
-/** One that Signet began and nobody has ended, by its name; locked. */
-export async function findSystemWorkflow(client: Client, tenant: string, name: string): Promise<WorkflowRow | null> {
+/** One that Signet began and nobody has ended, by its name. */
+export async function findSystemWorkflow(
+  client: Client,
+  tenant: string,
+  name: string,
+  lock = false,
+): Promise<WorkflowRow | null> {
   const { rows } = await client.query<WorkflowRow>(
     `SELECT ${WORKFLOW} FROM signet.workflows WHERE tenant = $1 AND name = $2 AND requester_kind = 'system' AND status IN ('draft', 'in_review')
-     ORDER BY created_at DESC, id DESC LIMIT 1 FOR UPDATE`,
+     ORDER BY created_at DESC, id DESC LIMIT 1${lock ? ' FOR UPDATE' : ''}`,
     [tenant, name],
+  )
+  return rows[0] ?? null
+}
+
+/** Of those that Signet began, how many nobody has ended. */
+export async function countSystemWorkflows(client: Client, tenant: string): Promise<number> {
+  const { rows } = await client.query<{ count: number }>(
+    `SELECT count(*)::int AS count FROM signet.workflows WHERE tenant = $1 AND requester_kind = 'system' AND status IN ('draft', 'in_review')`,
+    [tenant],
+  )
+  return rows[0]?.count ?? 0
+}
+
+/** The newest about a version of a policy; locked. Null: nobody has to agree to it. */
+export async function findPolicyWorkflow(
+  client: Client,
+  tenant: string,
+  policyId: string,
+  version: number,
+): Promise<WorkflowRow | null> {
+  const { rows } = await client.query<WorkflowRow>(
+    `SELECT ${WORKFLOW} FROM signet.workflows WHERE tenant = $1 AND kind = 'policy' AND policy_id = $2 AND policy_version = $3
+     ORDER BY created_at DESC, id DESC LIMIT 1 FOR UPDATE`,
+    [tenant, policyId, version],
   )
   return rows[0] ?? null
 }
