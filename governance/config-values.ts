@@ -47,7 +47,8 @@ export function named(text: string | undefined): Map<string, string> {
 export function originsByTenant(text: string | undefined): Map<string, Set<string>> {
   const origins = new Map<string, Set<string>>()
   for (const entry of (text ?? '').split(',').filter((one) => one !== '')) {
-    const [tenant = '', url = ''] = [entry.slice(0, entry.indexOf('=')), entry.slice(entry.indexOf('=') + 1)]
+    const tenant = entry.slice(0, entry.indexOf('='))
+    const url = entry.slice(entry.indexOf('=') + 1)
     if (!URL.canParse(url))
       throw new SignetError('CONFIG_INVALID', `SIGNET_GOVERNANCE_OBSERVE_ORIGINS: ${url} is no origin`)
     const known = origins.get(tenant) ?? new Set()

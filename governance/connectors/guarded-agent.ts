@@ -35,7 +35,7 @@ export function createGuardedAgent({
 }: GuardOptions): {
   readonly agent: Agent
   /** Why nothing is sent to a URL, whatever its name resolves to; null where that decides. */
-  refusalOf(url: string): string | null
+  readonly refusalOf: (url: string) => string | null
 } {
   const isAllowed = (address: string): boolean => {
     const family = isIP(address)

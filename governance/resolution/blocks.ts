@@ -4,6 +4,8 @@ import { blocksInForce, countBlocks, insertBlock, type BlockTarget } from '../st
 
 /** Of a tenant, that are held at once: they are in every bundle, and whoever may report events can make Signet add some. */
 const MAX_BLOCKS = 1_000
+/** More than there may be, as two processes may count at once: none of them is left out. */
+const MAX_PUBLISHED = 10_000
 /** A block that everybody forgot ends by itself. */
 const LIFETIME_MS = 30 * 86_400_000
 /** What proxies call whoever says nothing of themselves: to block them is to block everybody. */
@@ -40,7 +42,7 @@ export async function block(
 
 /** The part of a bundle's policy data that holds back, in the form of docs/reference/policy-data.md; `{}` where there is none. */
 export async function blockPolicy(client: Client, tenant: string, now: Date): Promise<JsonObject> {
-  const blocks = await blocksInForce(client, tenant, now, MAX_BLOCKS)
+  const blocks = await blocksInForce(client, tenant, now, MAX_PUBLISHED)
   if (blocks.length === 0) return {}
   return {
     blocks: blocks.map(({ id, kind, value, method, expires_at }) => ({

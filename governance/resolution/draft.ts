@@ -21,7 +21,7 @@ import {
   updatePolicy,
   type PolicyRow,
 } from '../store/policies.ts'
-import { beginSystemWorkflow, findSystemWorkflow } from '../store/workflows.ts'
+import { beginSystemWorkflow, findSystemWorkflow } from '../store/system-workflows.ts'
 import { ACTOR, type Acted, type Scene } from './acted.ts'
 import {
   faultOf,

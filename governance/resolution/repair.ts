@@ -10,8 +10,8 @@ import {
   cancelSystemWorkflow,
   countSystemWorkflows,
   findSystemWorkflow,
-  insertTask,
-} from '../store/workflows.ts'
+} from '../store/system-workflows.ts'
+import { insertTask } from '../store/workflows.ts'
 import { ACTOR, type Acted, type Scene } from './acted.ts'
 import { block, unblockable } from './blocks.ts'
 import type { EndpointObserver, Observation } from './endpoint.ts'

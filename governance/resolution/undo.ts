@@ -4,7 +4,8 @@ import type { ReferenceKind } from '../events/reference-kinds.ts'
 import { liftBlock } from '../store/blocks.ts'
 import { deleteReference, findReference, putReference } from '../store/compliance.ts'
 import { enableServiceAccounts, principalsById, restoreTokens, type Named } from '../store/containment.ts'
-import { cancelSystemWorkflow, findWorkflow } from '../store/workflows.ts'
+import { cancelSystemWorkflow } from '../store/system-workflows.ts'
+import { findWorkflow } from '../store/workflows.ts'
 
 /** `before` null: there was none. `version`: of the record as it was left. */
 export type UndoneRecord = {

@@ -28,7 +28,8 @@ import {
   type PolicyRow,
   type PolicyVersionRow,
 } from '../store/policies.ts'
-import { findPolicyWorkflow, listApprovers } from '../store/workflows.ts'
+import { findPolicyWorkflow } from '../store/system-workflows.ts'
+import { listApprovers } from '../store/workflows.ts'
 
 export type PolicyRouteDeps = CallDeps & {
   readonly compiler: CompilerDeps
