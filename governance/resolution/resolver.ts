@@ -10,7 +10,7 @@ import { findEvent, findViolation, setViolation, type ViolationRow } from '../st
 import { dueViolations, findSettings, insertAttempt, type AttemptRow, type Settings } from '../store/resolution.ts'
 import { act, look, type LookDeps, type Seen } from './act.ts'
 import { ACTOR, type Acted } from './acted.ts'
-import { strategyOf } from './strategies.ts'
+import { strategyOf, type Strategy } from './strategies.ts'
 
 export type ResolverDeps = LookDeps & {
   readonly runner: ActionRunner
@@ -94,7 +94,7 @@ async function resolveOne(deps: ResolverDeps, tenant: string, found: ViolationRo
     const result =
       dry && problem === null
         ? 'would_act'
-        : await outcomeOf(deps, client, tenant, { violation, acted, failed: problem !== null })
+        : await outcomeOf(deps, client, tenant, { violation, strategy, acted, failed: problem !== null })
     await insertAttempt(client, tenant, {
       id: newId(),
       violation_id: id,
@@ -123,16 +123,22 @@ async function resolveOne(deps: ResolverDeps, tenant: string, found: ViolationRo
   deps.onAttempt?.(done.outcome)
 }
 
-/** CRITICAL is contained and never closed here; everything else is closed only when a second look agrees. */
+/** CRITICAL, and whatever is held back at the proxies, is contained and never closed here; everything else is closed only when a second look agrees. */
 async function outcomeOf(
   { eventRules }: ResolverDeps,
   client: Client,
   tenant: string,
-  { violation, acted, failed }: { violation: ViolationRow; acted: Acted; failed: boolean },
+  {
+    violation,
+    strategy,
+    acted,
+    failed,
+  }: { violation: ViolationRow; strategy: Strategy; acted: Acted; failed: boolean },
 ): Promise<AttemptRow['outcome']> {
   if (failed) return 'failed'
   if (acted.isDone === 'waiting') return 'waiting'
-  if (violation.severity === 'critical') return acted.isDone === true ? 'contained' : 'not_resolved'
+  if (violation.severity === 'critical' || strategy === 'MAOS-action-block')
+    return acted.isDone === true ? 'contained' : 'not_resolved'
   if (acted.isDone !== null) return acted.isDone ? 'resolved' : 'not_resolved'
   const { holds } = await recheck(client, tenant, violation, eventRules)
   return holds ? 'not_resolved' : 'resolved'

@@ -266,6 +266,17 @@ it.each([
   expect(answer.status).toBe(400)
   expect(answer.body.detail).toMatch(want)
 })
+it('by the tenant’s choice somebody is contained for another rule, and a person closes that as well', async () => {
+  const strategies = { unusual_client_data_activity: 'MAOS-action-block' }
+  await call('PUT', '/api/compliance/resolution-settings', { mode: 'on', strategies })
+  const event = { source: 'data_access', eventType: 'read', details: { actor: 'crawler', records: 9_000 } }
+  const [violation] = (await call('POST', '/api/compliance/event', event)).body.violations
+  expect(violation).toMatchObject({ severity: 'medium', strategy: 'MAOS-action-block' })
+  await becomes(violation.id, 'contained')
+  await asking('crawler', 422)
+  await call('POST', `/api/compliance/resolve/${violation.id}`, { comment: 'known', override: true })
+  await asking('crawler', 200)
+})
 it('settings keep what is left out', async () => {
   const strategies = { unusual_client_data_activity: 'MAOS-action-block' }
   await call('PUT', '/api/compliance/resolution-settings', { mode: 'on', strategies, block_endpoints: true })
