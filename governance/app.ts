@@ -23,6 +23,8 @@ import { compileValidator } from './http/validation.ts'
 import type { GovernanceMetrics } from './metrics.ts'
 import { createReadiness } from './readiness.ts'
 import { actionRoutes } from './routes/actions.ts'
+import { attemptRoutes } from './routes/attempts.ts'
+import { blockRoutes } from './routes/blocks.ts'
 import { bundleRoutes } from './routes/bundles.ts'
 import { checklistRoutes } from './routes/checklists.ts'
 import { complianceEventRoutes } from './routes/compliance-events.ts'
@@ -125,6 +127,8 @@ export async function buildApp(deps: GovernanceDeps): Promise<FastifyInstance> {
   workflowRoutes(app, { ...calls, ...services, catalogs })
   taskRoutes(app, calls)
   complianceEventRoutes(app, { ...calls, ...services, onViolation: (tenant) => services.resolver.touch(tenant) })
+  attemptRoutes(app, { ...calls, ...services })
+  blockRoutes(app, { ...calls, ...services })
   resolutionRoutes(app, { ...calls, ...services })
   webhookRoutes(app, { ...calls, ...services })
   dashboardRoutes(app, { ...calls, ledger })

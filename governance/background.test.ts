@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, expect, it, vi } from 'vitest'
-import { keepDoing } from './background.ts'
+import { createTenantQueue, keepDoing } from './background.ts'
 
 beforeEach(() => void vi.useFakeTimers())
 afterEach(() => void vi.useRealTimers())
@@ -50,4 +50,48 @@ it('is told to end, and waited for', async () => {
   await vi.advanceTimersByTimeAsync(100)
   await stopped
   expect(ended).toBe(true)
+})
+
+it('of tenants: one that hangs holds up itself alone, and none is worked for twice at once', async () => {
+  const begun: string[] = []
+  const errors: unknown[] = []
+  const hangs = Promise.withResolvers<void>()
+  const queue = createTenantQueue(
+    async (tenant) => {
+      begun.push(tenant)
+      if (tenant === 'hangs') await hangs.promise
+      if (tenant === 'fails') throw new Error('no')
+    },
+    { atOnce: 2, onError: (error, tenant) => errors.push([tenant, error]) },
+  )
+  for (const tenant of ['hangs', 'a', 'fails', 'b', 'hangs', 'a']) queue.touch(tenant)
+  await vi.advanceTimersByTimeAsync(10)
+  expect(begun).toEqual(['hangs', 'a', 'fails', 'b', 'a'])
+  expect(errors).toEqual([['fails', new Error('no')]])
+  hangs.resolve()
+  await vi.advanceTimersByTimeAsync(10)
+  // It was touched meanwhile.
+  expect(begun).toEqual(['hangs', 'a', 'fails', 'b', 'a', 'hangs'])
+  await queue.stop()
+  queue.touch('late')
+  await vi.advanceTimersByTimeAsync(10)
+  expect(begun).not.toContain('late')
+})
+it('of tenants: no more than may are worked for at once, and the end waits for those that are', async () => {
+  let [atOnce, most, done] = [0, 0, 0]
+  const queue = createTenantQueue(
+    async () => {
+      most = Math.max(most, (atOnce += 1))
+      await new Promise((resolve) => setTimeout(resolve, 1_000))
+      atOnce -= 1
+      done += 1
+    },
+    { atOnce: 3, onError: () => {} },
+  )
+  for (let n = 0; n < 10; n++) queue.touch(`t${n}`)
+  await vi.advanceTimersByTimeAsync(1_500)
+  const stopped = queue.stop()
+  await vi.advanceTimersByTimeAsync(10_000)
+  await stopped
+  expect([most, done]).toEqual([3, 6])
 })

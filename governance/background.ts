@@ -42,42 +42,59 @@ export type TenantQueue = Background & {
   touch(tenant: string): void
 }
 
-/** Does `work` for each tenant that was touched, one after the other, and for every tenant at the times of `options`. */
+/**
+ * Does `work` for each tenant that was touched, and for every tenant at the times of `options`: for one never twice at once, for up to `atOnce`
+ * (default 1) side by side, so that one whose work hangs holds up itself alone.
+ */
 export function keepDoingForTenants(
   pool: Pool,
   work: (tenant: string, signal: AbortSignal) => Promise<void>,
   options: Omit<KeepDoingOptions, 'onError'> & {
+    readonly atOnce?: number
     /** `tenant` null: the tenants cannot be read. */
     readonly onError: (error: unknown, tenant: string | null) => void
   },
 ): TenantQueue {
-  const { onError } = options
-  const stopping = new AbortController()
-  const touched = new Set<string>()
-  let draining: Promise<void> | null = null
-
-  async function drain(): Promise<void> {
-    // Who is touched meanwhile comes last: a Set's iteration goes on to what is added to it.
-    for (const tenant of touched) {
-      if (stopping.signal.aborted) return
-      touched.delete(tenant)
-      await work(tenant, stopping.signal).catch((error: unknown) => onError(error, tenant))
-    }
-  }
-  function run(): void {
-    if (stopping.signal.aborted) return
-    draining ??= drain().finally(() => {
-      draining = null
-      if (touched.size > 0) run()
-    })
-  }
+  const { onError, atOnce = 1 } = options
+  const queue = createTenantQueue(work, { atOnce, onError })
   const looking = keepDoing(
     async () => {
-      for (const tenant of await tenantNames(pool)) touched.add(tenant)
-      run()
+      for (const tenant of await tenantNames(pool)) queue.touch(tenant)
     },
     { ...options, onError: (error) => onError(error, null) },
   )
+  return {
+    touch: (tenant) => queue.touch(tenant),
+    async stop() {
+      await Promise.all([looking.stop(), queue.stop()])
+    },
+  }
+}
+
+/** Does `work` for who is touched, in that order. */
+export function createTenantQueue(
+  work: (tenant: string, signal: AbortSignal) => Promise<void>,
+  { atOnce, onError }: { readonly atOnce: number; readonly onError: (error: unknown, tenant: string) => void },
+): TenantQueue {
+  const stopping = new AbortController()
+  const touched = new Set<string>()
+  const running = new Map<string, Promise<void>>()
+
+  function run(): void {
+    for (const tenant of touched) {
+      if (stopping.signal.aborted || running.size >= atOnce) return
+      // Who is touched while it runs comes again when it is through.
+      if (running.has(tenant)) continue
+      touched.delete(tenant)
+      const ended = work(tenant, stopping.signal)
+        .catch((error: unknown) => onError(error, tenant))
+        .finally(() => {
+          running.delete(tenant)
+          run()
+        })
+      running.set(tenant, ended)
+    }
+  }
   return {
     touch(tenant) {
       touched.add(tenant)
@@ -85,8 +102,7 @@ export function keepDoingForTenants(
     },
     async stop() {
       stopping.abort()
-      await looking.stop()
-      await draining
+      await Promise.all(running.values())
     },
   }
 }

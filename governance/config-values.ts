@@ -24,14 +24,14 @@ export async function readStripeSecrets(file: string | undefined): Promise<Map<s
   )
 }
 
-/** @throws SignetError CONFIG_INVALID */
-export function networksOf(text: string | undefined): BlockList {
+/** Of a variable of this name. @throws SignetError CONFIG_INVALID */
+export function networksOf(variable: string, text: string | undefined): BlockList {
   const list = new BlockList()
   for (const network of (text ?? '').split(',').filter((entry) => entry !== '')) {
     const [address = '', bits = ''] = network.split('/')
     const family = isIP(address)
     if (family === 0 || Number(bits) > (family === 4 ? 32 : 128))
-      throw new SignetError('CONFIG_INVALID', `SIGNET_GOVERNANCE_WEBHOOK_NETWORKS: ${network} is no network`)
+      throw new SignetError('CONFIG_INVALID', `${variable}: ${network} is no network`)
     list.addSubnet(address, Number(bits), family === 4 ? 'ipv4' : 'ipv6')
   }
   return list
@@ -41,6 +41,20 @@ export function networksOf(text: string | undefined): BlockList {
 export function named(text: string | undefined): Map<string, string> {
   const entries = (text ?? '').split(',').filter((entry) => entry !== '')
   return new Map(entries.map((entry) => [entry.slice(0, entry.indexOf('=')), entry.slice(entry.indexOf('=') + 1)]))
+}
+
+/** `TENANT=ORIGIN`, several with commas, also of one tenant. @throws SignetError CONFIG_INVALID */
+export function originsByTenant(text: string | undefined): Map<string, Set<string>> {
+  const origins = new Map<string, Set<string>>()
+  for (const entry of (text ?? '').split(',').filter((one) => one !== '')) {
+    const tenant = entry.slice(0, entry.indexOf('='))
+    const url = entry.slice(entry.indexOf('=') + 1)
+    if (!URL.canParse(url))
+      throw new SignetError('CONFIG_INVALID', `SIGNET_GOVERNANCE_OBSERVE_ORIGINS: ${url} is no origin`)
+    const known = origins.get(tenant) ?? new Set()
+    origins.set(tenant, known.add(new URL(url).origin))
+  }
+  return origins
 }
 
 export function namedEndpoints(text: string | undefined): Map<string, { host: string; port: number }> {

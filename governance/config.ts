@@ -161,6 +161,21 @@ export const GOVERNANCE_CONFIG = Type.Object({
       description: 'File with the key for it; read for each call.',
     }),
   ),
+  SIGNET_GOVERNANCE_OBSERVE_ORIGINS: Type.Optional(
+    Type.String({
+      pattern: '^[^\\s,=]+=https?://[^\\s,/?#@]+(,[^\\s,=]+=https?://[^\\s,/?#@]+){0,255}$',
+      allowed: 'TENANT=ORIGIN, several with commas',
+      description:
+        'Where endpoints of a tenant are looked at, to see whether they answer as their contract says: `acme=https://api.acme.example`. Without it none are.',
+    }),
+  ),
+  SIGNET_GOVERNANCE_OBSERVE_NETWORKS: Type.Optional(
+    Type.String({
+      pattern: '^[0-9A-Fa-f.:]+/\\d{1,3}(,[0-9A-Fa-f.:]+/\\d{1,3}){0,63}$',
+      allowed: 'networks in CIDR notation, several with commas',
+      description: 'Networks that these origins may be in although they are not public, over plain HTTP as well.',
+    }),
+  ),
   ...TELEMETRY_VARIABLES,
 })
 

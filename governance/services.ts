@@ -15,7 +15,14 @@ import { keepInCluster } from './bundles/cluster.ts'
 import { keepBundleNews, type BundleNews } from './bundles/news.ts'
 import { createBundlePublisher, type BundlePublisher } from './bundles/publisher.ts'
 import type { GovernanceConfig } from './config.ts'
-import { named, namedEndpoints, networksOf, readBundleKey, readStripeSecrets } from './config-values.ts'
+import {
+  named,
+  namedEndpoints,
+  networksOf,
+  originsByTenant,
+  readBundleKey,
+  readStripeSecrets,
+} from './config-values.ts'
 import type { GovernanceMetrics } from './metrics.ts'
 import type { CompilerDeps } from './policies/compile.ts'
 import { openArtifactStore, type ArtifactStore } from './evidence/artifact-store.ts'
@@ -26,7 +33,9 @@ import { messageOf } from './connectors/message.ts'
 import { createSecretBox, readSecretsKey, type SecretBox } from './connectors/sealed-secret.ts'
 import { createWebhookSender } from './connectors/webhook.ts'
 import { enqueueDeliveries } from './store/webhooks.ts'
+import { blockPolicy } from './resolution/blocks.ts'
 import { createBillingApi } from './resolution/billing.ts'
+import { createEndpointObserver, type EndpointObserver } from './resolution/endpoint.ts'
 import { createResolver, type Resolver } from './resolution/resolver.ts'
 import type { FactDeps } from './facts/registry.ts'
 import type { Catalog } from './frameworks/catalog.ts'
@@ -46,6 +55,7 @@ export type Services = {
   readonly scanner: Scanner
   readonly eventRules: EventRules
   readonly resolver: Resolver
+  readonly observer: EndpointObserver
   readonly secrets: SecretBox | null
   readonly artifacts: ArtifactStore
   readonly maxFileBytes: number
@@ -54,6 +64,7 @@ export type Services = {
 
 /** Of one try. */
 const WEBHOOK_TIMEOUT_MS = 10_000
+const OBSERVE_TIMEOUT_MS = 5_000
 const POLICIES = fileURLToPath(new URL('../policies/', import.meta.url))
 const PACK = 'standard'
 
@@ -92,7 +103,10 @@ export async function createServices(
     pool,
     onError: (error) => log.warn({ error }, 'whether there is a new bundle cannot be seen; it is tried again'),
   })
-  const policyData = (client: Client, tenant: string) => releasePolicy(client, tenant, clock())
+  const policyData = async (client: Client, tenant: string) => ({
+    ...(await releasePolicy(client, tenant, clock())),
+    ...(await blockPolicy(client, tenant, clock())),
+  })
   const bundles = createBundlePublisher({
     pool,
     runner,
@@ -155,14 +169,24 @@ export async function createServices(
   const { SIGNET_GOVERNANCE_BILLING_URL: billingUrl, SIGNET_GOVERNANCE_BILLING_KEY_FILE: keyFile } = config
   const billing =
     billingUrl === undefined || keyFile === undefined ? null : createBillingApi({ url: billingUrl, keyFile })
+  const observer = createEndpointObserver({
+    origins: originsByTenant(config.SIGNET_GOVERNANCE_OBSERVE_ORIGINS),
+    allowed: networksOf('SIGNET_GOVERNANCE_OBSERVE_NETWORKS', config.SIGNET_GOVERNANCE_OBSERVE_NETWORKS),
+    timeoutMs: OBSERVE_TIMEOUT_MS,
+  })
   const resolver = createResolver({
     pool,
     runner,
     eventRules,
     billing,
+    observer,
+    compiler,
+    judge,
+    evaluationTimeoutMs: config.SIGNET_POLICY_EVAL_TIMEOUT_MS,
     newId: uuidV7,
     clock,
     log,
+    onBlocks: (tenant) => publisher.touch(tenant),
     onAttempt: (outcome) => metrics.resolutions.inc({ outcome }),
   })
   const secretsFile = config.SIGNET_GOVERNANCE_SECRETS_KEY_FILE
@@ -170,7 +194,7 @@ export async function createServices(
   const sender = createWebhookSender({
     nowMs: () => clock().getTime(),
     timeoutMs: WEBHOOK_TIMEOUT_MS,
-    allowed: networksOf(config.SIGNET_GOVERNANCE_WEBHOOK_NETWORKS),
+    allowed: networksOf('SIGNET_GOVERNANCE_WEBHOOK_NETWORKS', config.SIGNET_GOVERNANCE_WEBHOOK_NETWORKS),
   })
   const delivering = keepDelivering({
     pool,
@@ -185,6 +209,7 @@ export async function createServices(
     secrets,
     eventRules,
     resolver,
+    observer,
     artifacts,
     maxFileBytes: config.SIGNET_EVIDENCE_MAX_BYTES,
     scanner,
@@ -200,6 +225,7 @@ export async function createServices(
       await delivering.stop()
       await sender.close()
       await billing?.close()
+      await observer.close()
       await collecting.stop()
       artifacts.close()
       await bundles.stop()

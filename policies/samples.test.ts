@@ -154,6 +154,7 @@ describe('the standard rules', () => {
     const facts = (names: readonly string[]): string[] => names.map((name) => `response.facts.${name}.count`)
     expect(reads).toEqual({
       classification: ['channel', 'lineage.declared_classification', ...facts(personal), 'route'],
+      containment: ['blocks'],
       'external-approval': ['approvals', 'channel', 'lineage.declared_classification', ...facts(personal), 'route'],
       'forged-stamp': ['response.upstream_stamp'],
       'payment-card-egress': ['channel', 'response.facts.payment_card.count', 'route.regulations'],

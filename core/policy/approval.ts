@@ -1,6 +1,11 @@
 import Type from 'typebox'
 import { Channel, Digest } from '../stamp/schema.ts'
 
+/** RFC 3339, UTC. */
+export const UntilTime = Type.String({
+  pattern: '^\\d{4}-\\d{2}-\\d{2}T\\d{2}:\\d{2}:\\d{2}(\\.\\d{1,3})?Z$',
+  maxLength: 24,
+})
 const Name = Type.String({ minLength: 1, maxLength: 512 })
 
 /** What somebody agreed to let out (`docs/reference/policy-data.md`): a resource template with a version or a digest, for a channel, until a time. */
@@ -12,7 +17,7 @@ export const Approval = Type.Object(
     digest: Type.Optional(Digest),
     channel: Channel,
     approved_by: Name,
-    expires_at: Type.String({ pattern: '^\\d{4}-\\d{2}-\\d{2}T\\d{2}:\\d{2}:\\d{2}(\\.\\d{1,3})?Z$', maxLength: 24 }),
+    expires_at: UntilTime,
   },
   {
     additionalProperties: false,

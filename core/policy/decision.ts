@@ -20,6 +20,13 @@ export type FactName = (typeof FACT_NAMES)[number]
 /** An approval that matched this resource, channel, version or digest, and has not expired. */
 export const MatchedApproval = Type.Object({ id: Type.String(), approved_by: Type.String(), expires_at: Type.String() })
 
+/** A block in force that this request matches: of the agent that asks or answers, or of the route. */
+export const MatchedBlock = Type.Object({
+  id: Type.String(),
+  kind: Type.Enum(['agent', 'route']),
+  expires_at: Type.String(),
+})
+
 /**
  * `input` of every rule at stage `egress`. Members are snake_case, as rules read them. A member that could not be determined is
  * absent. `response.body` is present only where a rule of the bundle reads it; `response.facts` holds the facts whose detector ran.
@@ -82,6 +89,7 @@ export const DecisionInput = Type.Object({
     labels: Type.Optional(Type.Record(Type.String(), Type.String())),
   }),
   approvals: Type.Array(MatchedApproval),
+  blocks: Type.Optional(Type.Array(MatchedBlock)),
 })
 export type DecisionInput = Type.Static<typeof DecisionInput>
 

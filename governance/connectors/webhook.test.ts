@@ -3,7 +3,8 @@ import { once } from 'node:events'
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
 import { BlockList, type AddressInfo } from 'node:net'
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
-import { createWebhookSender, type Resolve, type WebhookSender } from './webhook.ts'
+import type { Resolve } from './guarded-agent.ts'
+import { createWebhookSender, type WebhookSender } from './webhook.ts'
 
 const key = Buffer.alloc(32, 5)
 const nowMs = Date.UTC(2026, 0, 2)

@@ -1,15 +1,7 @@
-import { lookup as lookUp } from 'node:dns'
-import { isIP, type BlockList, type LookupFunction } from 'node:net'
-import { Agent, request } from 'undici'
-import { isPublicAddress } from './public-address.ts'
+import type { BlockList } from 'node:net'
+import { request } from 'undici'
+import { createGuardedAgent, isForbidden, type Resolve } from './guarded-agent.ts'
 import { signedHeaders } from './webhook-signature.ts'
-
-export type Resolved = { readonly address: string; readonly family: number }
-
-export type Resolve = (
-  host: string,
-  done: (error: NodeJS.ErrnoException | null, found?: readonly Resolved[]) => void,
-) => void
 
 export type WebhookDeps = {
   readonly nowMs: () => number
@@ -18,7 +10,7 @@ export type WebhookDeps = {
   /** Networks that are reachable although they are not public; over plain HTTP as well. */
   readonly allowed: BlockList
   /** All addresses of a name. DNS where left out. */
-  readonly resolve?: Resolve
+  readonly resolve?: Resolve | undefined
 }
 
 /** `id`: the same for every try. `body`: JSON. */
@@ -34,40 +26,16 @@ export type WebhookSender = { send(delivery: Delivery): Promise<Delivered>; clos
 const MAX_ANSWER_BYTES = 16 * 1024
 const CONNECTIONS_PER_HOST = 4
 
-class ForbiddenAddress extends Error {}
-
 /**
  * Sends signed messages (Standard Webhooks). The address that is connected to is the one that was checked, so that a name which
  * resolves to another address a moment later gains nothing; redirects are not followed. `send` never throws.
  */
-export function createWebhookSender({
-  nowMs,
-  timeoutMs,
-  allowed,
-  resolve = (host, done) => lookUp(host, { all: true }, done),
-}: WebhookDeps): WebhookSender {
-  const isAllowed = (address: string): boolean => {
-    const family = isIP(address)
-    return family !== 0 && allowed.check(address, family === 4 ? 'ipv4' : 'ipv6')
-  }
-  const lookup: LookupFunction = (host, options, done) =>
-    resolve(host, (error, found = []) => {
-      if (error !== null) {
-        done(error, '', 4)
-        return
-      }
-      const [first] = found
-      // One address inside is enough to refuse: which one would be taken is not ours to say.
-      if (first === undefined || !found.every(({ address }) => isPublicAddress(address) || isAllowed(address)))
-        done(new ForbiddenAddress('the name resolves to an address that is not public'), '', 4)
-      else if (options.all === true) done(null, [...found])
-      else done(null, first.address, first.family)
-    })
-  const agent = new Agent({ connections: CONNECTIONS_PER_HOST, connect: { lookup, timeout: timeoutMs } })
+export function createWebhookSender({ nowMs, timeoutMs, allowed, resolve }: WebhookDeps): WebhookSender {
+  const { agent, refusalOf } = createGuardedAgent({ allowed, timeoutMs, connections: CONNECTIONS_PER_HOST, resolve })
 
   return {
     async send({ url, key, id, body }) {
-      const refusal = refusalOf(url, isAllowed)
+      const refusal = refusalOf(url)
       if (refusal !== null) return { outcome: 'dead', reason: refusal }
       const signal = AbortSignal.timeout(timeoutMs)
       try {
@@ -94,28 +62,9 @@ export function createWebhookSender({
   }
 }
 
-/** Why nothing is sent to a URL, whatever its name resolves to; null where that decides. */
-function refusalOf(text: string, isAllowed: (address: string) => boolean): string | null {
-  if (!URL.canParse(text)) return 'the URL is none'
-  const { protocol, hostname, username, password } = new URL(text)
-  const host = hostname.replace(/^\[|\]$/g, '')
-  const isInside = isAllowed(host)
-  if (protocol !== 'https:' && !(protocol === 'http:' && isInside)) return 'the URL is not https'
-  if (username !== '' || password !== '') return 'the URL has a user or a password in it'
-  // Addresses are connected to without a look-up.
-  if (isIP(host) !== 0 && !isInside && !isPublicAddress(host)) return 'the URL has an address that is not public'
-  return null
-}
-
 function decide(status: number): Delivered {
   if (status >= 200 && status < 300) return { outcome: 'delivered', status }
   // The receiver wants no more (Standard Webhooks).
   if (status === 410) return { outcome: 'dead', reason: 'it answered 410: gone' }
   return { outcome: 'retry', reason: `it answered ${status}` }
-}
-
-function isForbidden(error: unknown): boolean {
-  if (error instanceof ForbiddenAddress) return true
-  if (error instanceof AggregateError) return error.errors.some(isForbidden)
-  return error instanceof Error && error.cause !== undefined && isForbidden(error.cause)
 }

@@ -34,6 +34,8 @@ export const REFERENCE_KINDS = {
     {
       statuses: Type.Array(Type.Integer({ minimum: 100, maximum: 599 }), { minItems: 1, maxItems: 100 }),
       fields: Names,
+      /** Of this endpoint, a GET that needs no credentials and no proxy: how it answers is looked at there. */
+      observe_url: Type.Optional(Type.String({ pattern: '^https?://[^\\s]+$', maxLength: 2_048 })),
     },
     closed,
   ),

@@ -6,20 +6,24 @@ import { SignetError } from '#core/error/signet-error.ts'
 import type { JsonObject } from '#core/json/value.ts'
 import { SEVERITIES } from '#core/policy/decision.ts'
 import { requireExtent } from '../access/principal.ts'
+import type { BundlePublisher } from '../bundles/publisher.ts'
 import { gatherReference, judgeEvent, SEVERITY_RANKS, subjectOf, type EventRules } from '../events/judge.ts'
 import { recheck } from '../events/recheck.ts'
 import { REFERENCE_KIND_NAMES, REFERENCE_KINDS, SOURCES } from '../events/reference-kinds.ts'
-import { defineCall, found, read, write, type CallDeps } from '../http/calls.ts'
-import { ById, Id, ListOf, Text, Time } from '../http/schemas.ts'
-import { strategyOf } from '../resolution/strategies.ts'
+import { defineCall, found, principalOf, read, write, type CallDeps } from '../http/calls.ts'
+import { ById, Id, Text, Time } from '../http/schemas.ts'
+import type { EndpointObserver } from '../resolution/endpoint.ts'
+import { observeViolation, recheckEndpoint } from '../resolution/repair.ts'
+import { strategyOf, type ChosenStrategies } from '../resolution/strategies.ts'
+import { liftBlocksOf } from '../store/blocks.ts'
 import {
   countCompliance,
   deleteReference,
+  findEvent,
   findReference,
   findViolation,
   insertEvent,
   insertViolation,
-  listAttempts,
   listReference,
   listUnresolved,
   putReference,
@@ -29,10 +33,13 @@ import {
   type ViolationRow,
 } from '../store/compliance.ts'
 import { DEFAULT_LIMIT, MAX_LIMIT } from '../store/paging.ts'
+import { findSettings } from '../store/resolution.ts'
 
 export type ComplianceRouteDeps = CallDeps & {
   readonly eventRules: EventRules
   readonly onViolation: (tenant: string) => void
+  readonly publisher: BundlePublisher
+  readonly observer: EndpointObserver
 }
 
 const MAX_DETAILS = 64 * 1024
@@ -75,15 +82,6 @@ const Resolve = Type.Object(
   },
   { additionalProperties: false },
 )
-const Attempt = Type.Object({
-  id: Id,
-  strategy: Type.String(),
-  dry_run: Type.Boolean(),
-  outcome: Type.String(),
-  detail: Type.String(),
-  evidence: Type.Record(Type.String(), Type.Unknown()),
-  created_at: Time,
-})
 const Kind = Type.Enum(REFERENCE_KIND_NAMES)
 const ByKind = Type.Object({ kind: Kind })
 const Key = Type.String({ minLength: 1, maxLength: 300, pattern: '^[^\\x00-\\x1f\\x7f]+$' })
@@ -159,7 +157,9 @@ export function complianceEventRoutes(app: FastifyInstance, deps: ComplianceRout
             event_type: eventType,
             violations: violations.map(({ id: one, rule, severity }) => ({ id: one, rule, severity })),
           }
-          return { result: { id, violations: violations.map(present), tenant }, before: null, after }
+          const { strategies } = await findSettings(client, tenant)
+          const shown = violations.map((violation) => present(violation, strategies))
+          return { result: { id, violations: shown, tenant }, before: null, after }
         },
       )
       if (found > 0) deps.onViolation(result.tenant)
@@ -183,10 +183,11 @@ export function complianceEventRoutes(app: FastifyInstance, deps: ComplianceRout
       const after = parseRankCursor(cursor)
       return read(deps, request, { action: 'read', resource: 'violations' }, async (client, { tenant }) => {
         const rows = await listUnresolved(client, tenant, { after, limit })
+        const { strategies } = await findSettings(client, tenant)
         const shown = rows.slice(0, limit)
         const last = shown.at(-1)
         return {
-          items: shown.map(present),
+          items: shown.map((row) => present(row, strategies)),
           next_cursor: rows.length > limit && last !== undefined ? rankCursor(last) : null,
         }
       })
@@ -206,34 +207,9 @@ export function complianceEventRoutes(app: FastifyInstance, deps: ComplianceRout
       answer: Violation,
     },
     ({ params: { id } }, request) =>
-      read(deps, request, { action: 'read', resource: 'violations', id }, async (client, { tenant }) =>
-        present(found(await findViolation(client, tenant, id), 'violation')),
-      ),
-  )
-
-  defineCall(
-    app,
-    deps,
-    {
-      method: 'GET',
-      url: '/api/compliance/violations/:id/attempts',
-      summary: 'What Signet tried to resolve it by itself, oldest first',
-      tag,
-      permission: ['read', 'violations'],
-      params: ById,
-      answer: ListOf(Attempt),
-    },
-    ({ params: { id } }, request) =>
       read(deps, request, { action: 'read', resource: 'violations', id }, async (client, { tenant }) => {
-        found(await findViolation(client, tenant, id), 'violation')
-        const rows = await listAttempts(client, tenant, id)
-        return {
-          items: rows.map(({ created_at, evidence, ...row }) => ({
-            ...row,
-            evidence: { ...evidence } as Record<string, unknown>,
-            created_at: created_at.toISOString(),
-          })),
-        }
+        const row = found(await findViolation(client, tenant, id), 'violation')
+        return present(row, (await findSettings(client, tenant)).strategies)
       }),
   )
 
@@ -250,36 +226,56 @@ export function complianceEventRoutes(app: FastifyInstance, deps: ComplianceRout
       body: Resolve,
       answer: Violation,
     },
-    ({ params: { id }, body: { comment, override = false } }, request) =>
-      write(
-        deps,
-        request,
-        { action: 'execute', resource: 'violations', id },
-        { comment, override },
-        async (client, rights) => {
-          const { tenant, principal, permissions } = rights
-          const before = found(await findViolation(client, tenant, id, true), 'violation')
-          if (before.state === 'resolved') throw new SignetError('CONFLICT', 'this violation is resolved already')
-          if (override) requireExtent(principal, permissions, { action: 'override', resource: 'violations' })
-          const { holds, detail } = await recheck(client, tenant, before, deps.eventRules)
-          if (holds && !override)
-            throw new SignetError(
-              'CONFLICT',
-              `${before.rule} still finds it: ${detail}; mend it, or say override and why`,
-            )
-          const row = await setViolation(client, tenant, id, {
-            state: 'resolved',
-            by: principal.name,
-            resolution: { by: 'person', comment, override, still_found: holds },
-            now: deps.clock(),
-          })
-          return {
-            result: present(row),
-            before: { state: before.state },
-            after: { state: row.state, rule: row.rule, comment, override, still_found: holds },
-          }
-        },
-      ),
+    async ({ params: { id }, body: { comment, override = false } }, request) => {
+      const target = { action: 'execute', resource: 'violations', id } as const
+      const about = await read(deps, request, target, async (client, { tenant }) => {
+        const violation = found(await findViolation(client, tenant, id), 'violation')
+        return { violation, event: found(await findEvent(client, tenant, violation.event_id), 'event') }
+      })
+      // An endpoint is looked at itself: what was reported once does not say how it answers now.
+      const observed = await observeViolation(deps, principalOf(request).tenant, about.violation, about.event)
+      const { result, lifted } = await write(deps, request, target, { comment, override }, async (client, rights) => {
+        const { tenant, principal, permissions } = rights
+        const before = found(await findViolation(client, tenant, id, true), 'violation')
+        if (before.state === 'resolved') throw new SignetError('CONFLICT', 'this violation is resolved already')
+        if (override) requireExtent(principal, permissions, { action: 'override', resource: 'violations' })
+        const now = deps.clock()
+        const { holds, detail } =
+          observed?.kind === 'observed'
+            ? await recheckEndpoint(client, tenant, { ...observed, event: about.event, now }, deps.eventRules)
+            : await recheck(client, tenant, before, deps.eventRules)
+        if (holds && !override)
+          throw new SignetError(
+            'CONFLICT',
+            `${before.rule} still finds it: ${detail}; mend it, or say override and why`,
+          )
+        const row = await setViolation(client, tenant, id, {
+          state: 'resolved',
+          by: principal.name,
+          resolution: { by: 'person', comment, override, still_found: holds },
+          now,
+        })
+        // What proxies held back for it passes again.
+        const blocks = await liftBlocksOf(client, tenant, id, { by: principal.name, comment, now })
+        return {
+          result: {
+            result: present(row, (await findSettings(client, tenant)).strategies),
+            lifted: blocks.length > 0,
+          },
+          before: { state: before.state },
+          after: {
+            state: row.state,
+            rule: row.rule,
+            comment,
+            override,
+            still_found: holds,
+            lifted_blocks: blocks.map((one) => one.id),
+          },
+        }
+      })
+      if (lifted) deps.publisher.touch(principalOf(request).tenant)
+      return result
+    },
   )
 
   defineCall(
@@ -407,11 +403,11 @@ function referenceRoutes(app: FastifyInstance, deps: CallDeps): void {
   )
 }
 
-function present(row: ViolationRow) {
+function present(row: ViolationRow, chosen: ChosenStrategies) {
   const { severity_rank: _rank, resolved_at, created_at, resolution, ...rest } = row
   return {
     ...rest,
-    strategy: strategyOf(row.rule),
+    strategy: strategyOf(row.rule, chosen),
     resolution: resolution === null ? null : ({ ...resolution } as Record<string, unknown>),
     resolved_at: resolved_at?.toISOString() ?? null,
     created_at: created_at.toISOString(),

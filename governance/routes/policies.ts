@@ -5,6 +5,8 @@ import { SEVERITIES } from '#core/policy/decision.ts'
 import { MAX_REGO_LENGTH } from '#core/rule/model.ts'
 import { toOutcome } from '#engine/evaluate/outcome.ts'
 import type { Client } from '#runtime/postgres/transaction.ts'
+import { isSame } from '../access/principal.ts'
+import type { Rights } from '../actions/runner.ts'
 import type { BundlePublisher } from '../bundles/publisher.ts'
 import { defineCall, found, principalOf, read, requireVersion, write, type CallDeps } from '../http/calls.ts'
 import { ById, Id, Line, PageOf, PageQuery, Text, Time, Version } from '../http/schemas.ts'
@@ -26,6 +28,8 @@ import {
   type PolicyRow,
   type PolicyVersionRow,
 } from '../store/policies.ts'
+import { findPolicyWorkflow } from '../store/system-workflows.ts'
+import { listApprovers } from '../store/workflows.ts'
 
 export type PolicyRouteDeps = CallDeps & {
   readonly compiler: CompilerDeps
@@ -358,7 +362,10 @@ export function policyRoutes(app: FastifyInstance, deps: PolicyRouteDeps): void 
       async (client, { tenant, principal }) => {
         const row = found(await findPolicy(client, tenant, id, true), 'policy')
         const number = await decide(client, tenant, row)
-        if (number !== null) found(await findVersion(client, tenant, id, number), 'version of this policy')
+        if (number !== null) {
+          found(await findVersion(client, tenant, id, number), 'version of this policy')
+          await requireApproved(client, { tenant, principal }, id, number)
+        }
         await setActive(client, tenant, id, { id: deps.newId(), number, by: principal.name })
         return {
           result: await load(client, tenant, id),
@@ -370,6 +377,31 @@ export function policyRoutes(app: FastifyInstance, deps: PolicyRouteDeps): void 
     deps.publisher.touch(principalOf(request).tenant)
     return result
   }
+}
+
+/**
+ * What Signet drafted comes into force once somebody else than who puts it there has agreed. @throws SignetError CONFLICT (it is not approved),
+ * FORBIDDEN (only they have agreed)
+ */
+async function requireApproved(
+  client: Client,
+  { tenant, principal }: Pick<Rights, 'tenant' | 'principal'>,
+  policyId: string,
+  number: number,
+): Promise<void> {
+  const workflow = await findPolicyWorkflow(client, tenant, policyId, number)
+  if (workflow === null) return
+  if (workflow.status !== 'approved' && workflow.status !== 'completed')
+    throw new SignetError(
+      'CONFLICT',
+      `version ${number} is a draft of Signet’s that takes an approval; its workflow ${workflow.id} is ${workflow.status}`,
+    )
+  const others = (await listApprovers(client, tenant, workflow.id)).filter((one) => !isSame(principal, one))
+  if (others.length === 0)
+    throw new SignetError(
+      'FORBIDDEN',
+      `${principal.name} has approved this draft: somebody else has to put it in force`,
+    )
 }
 
 type SaysRow = Pick<PolicyVersionRow, 'description' | 'rego_content' | 'regulation_refs' | 'severity' | 'mode'>

@@ -76,7 +76,7 @@ const NewWorkflow = Type.Object(
 )
 const Workflow = Type.Object({
   id: Id,
-  kind: Type.Enum(['review', 'release']),
+  kind: Type.Enum(['review', 'release', 'policy']),
   regulation: Type.String(),
   name: Type.String(),
   description: Type.String(),
@@ -88,6 +88,9 @@ const Workflow = Type.Object({
   requested_by: Type.String(),
   due_at: Type.Union([Time, Type.Null()]),
   release: Type.Union([ReleaseShape, Type.Null()]),
+  policy: Type.Union([Type.Object({ id: Id, version: Type.Integer() }), Type.Null()], {
+    description: 'The draft that it is about.',
+  }),
   version: Type.Integer(),
   created_at: Time,
   updated_at: Time,
@@ -217,6 +220,8 @@ export function workflowRoutes(app: FastifyInstance, deps: WorkflowRouteDeps): v
             requester_id: principal.id,
             due_at: due,
             release,
+            policy_id: null,
+            policy_version: null,
           })
           return { result: present(row, [], nowMs()), before: null, after: logged(row) }
         },
@@ -327,7 +332,8 @@ async function approve(
   row: WorkflowRow,
   nowMs: number,
 ): Promise<'approved' | 'in_review'> {
-  if (isSame(principal, { kind: row.requester_kind, id: row.requester_id }))
+  const { requester_kind, requester_id } = row
+  if (requester_kind !== 'system' && isSame(principal, { kind: requester_kind, id: requester_id }))
     throw new SignetError('FORBIDDEN', `${principal.name} asked for this: somebody else has to approve it`)
   if (row.release !== null) requireRelease(row.release, nowMs)
   const open = await openTasks(client, tenant, row.id)
@@ -378,9 +384,19 @@ function requireRelease({ version, digest, expires_at }: Release, nowMs: number)
 const OVERDUE: ReadonlySet<string> = new Set(['draft', 'in_review'])
 
 function present(row: WorkflowRow, approvedBy: string[], nowMs: number) {
-  const { requester_kind: _kind, requester_id: _id, due_at, created_at, updated_at, ...rest } = row
+  const {
+    requester_kind: _kind,
+    requester_id: _id,
+    policy_id,
+    policy_version,
+    due_at,
+    created_at,
+    updated_at,
+    ...rest
+  } = row
   return {
     ...rest,
+    policy: policy_id === null || policy_version === null ? null : { id: policy_id, version: policy_version },
     overdue: due_at !== null && due_at.getTime() < nowMs && OVERDUE.has(row.status),
     approved_by: approvedBy,
     due_at: due_at?.toISOString() ?? null,

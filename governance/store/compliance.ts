@@ -36,18 +36,8 @@ export type ViolationRow = {
   readonly resolution: JsonObject | null
   readonly created_at: Date
 }
-export type AttemptRow = {
-  readonly id: string
-  readonly strategy: string
-  readonly dry_run: boolean
-  readonly outcome: 'resolved' | 'contained' | 'not_resolved' | 'failed' | 'would_act'
-  readonly detail: string
-  readonly evidence: JsonObject
-  readonly created_at: Date
-}
-
 const REFERENCE = 'kind, key, value, version, updated_by, created_at, updated_at'
-const VIOLATION =
+export const VIOLATION =
   'id, event_id, rule, severity, severity_rank, subject, summary, state, resolved_by, resolved_at, resolution, created_at'
 
 export async function putReference(
@@ -69,9 +59,10 @@ export async function findReference(
   tenant: string,
   kind: ReferenceKind,
   key: string,
+  lock = false,
 ): Promise<ReferenceRow | null> {
   const { rows } = await client.query<ReferenceRow>(
-    `SELECT ${REFERENCE} FROM signet.compliance_reference WHERE tenant = $1 AND kind = $2 AND key = $3`,
+    `SELECT ${REFERENCE} FROM signet.compliance_reference WHERE tenant = $1 AND kind = $2 AND key = $3${lock ? ' FOR UPDATE' : ''}`,
     [tenant, kind, key],
   )
   return rows[0] ?? null
@@ -255,77 +246,4 @@ export async function countCompliance(client: Client, tenant: string): Promise<S
     [tenant],
   )
   return rows[0]!
-}
-
-export async function insertAttempt(
-  client: Client,
-  tenant: string,
-  violationId: string,
-  made: Omit<AttemptRow, 'created_at'>,
-): Promise<void> {
-  await client.query(
-    `INSERT INTO signet.resolution_attempts (tenant, id, violation_id, strategy, dry_run, outcome, detail, evidence) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)`,
-    [
-      tenant,
-      made.id,
-      violationId,
-      made.strategy,
-      made.dry_run,
-      made.outcome,
-      made.detail,
-      JSON.stringify(made.evidence),
-    ],
-  )
-}
-
-/** Oldest first, the last hundred. */
-export async function listAttempts(client: Client, tenant: string, violationId: string): Promise<AttemptRow[]> {
-  const { rows } = await client.query<AttemptRow>(
-    `SELECT * FROM (SELECT id, strategy, dry_run, outcome, detail, evidence, created_at FROM signet.resolution_attempts
-       WHERE tenant = $1 AND violation_id = $2 ORDER BY created_at DESC, id DESC LIMIT 100) AS newest ORDER BY created_at, id`,
-    [tenant, violationId],
-  )
-  return rows
-}
-
-export type ResolutionMode = 'off' | 'dry_run' | 'on'
-export type SettingsRow = { readonly mode: ResolutionMode; readonly updated_by: string; readonly updated_at: Date }
-
-export async function findSettings(client: Client, tenant: string): Promise<SettingsRow | null> {
-  const { rows } = await client.query<SettingsRow>(
-    'SELECT mode, updated_by, updated_at FROM signet.resolution_settings WHERE tenant = $1',
-    [tenant],
-  )
-  return rows[0] ?? null
-}
-
-export async function putSettings(
-  client: Client,
-  tenant: string,
-  { mode, updated_by }: Pick<SettingsRow, 'mode' | 'updated_by'>,
-): Promise<void> {
-  await client.query(
-    `INSERT INTO signet.resolution_settings (tenant, mode, updated_by) VALUES ($1, $2, $3)
-     ON CONFLICT (tenant) DO UPDATE SET mode = $2, updated_by = $3, updated_at = now()`,
-    [tenant, mode, updated_by],
-  )
-}
-
-/** Tries of one violation at most, dry ones not counted, and how long after one the next comes: twice as long each time. */
-const MAX_ATTEMPTS = 6
-const FIRST_WAIT = '30 seconds'
-
-/** Open violations that are to be tried now, the worst first. A dry try is made once. */
-export async function dueViolations(client: Client, tenant: string, now: Date, limit: number): Promise<ViolationRow[]> {
-  const { rows } = await client.query<ViolationRow>(
-    `SELECT ${VIOLATION} FROM signet.compliance_violations v
-     LEFT JOIN LATERAL (SELECT count(*) FILTER (WHERE NOT dry_run) AS tries, count(*) FILTER (WHERE dry_run) AS dry, max(created_at) AS last
-       FROM signet.resolution_attempts a WHERE a.tenant = v.tenant AND a.violation_id = v.id) a ON true
-     WHERE v.tenant = $1 AND v.state = 'open' AND a.tries < ${MAX_ATTEMPTS}
-       AND (a.dry = 0 OR coalesce((SELECT mode FROM signet.resolution_settings WHERE tenant = $1), 'dry_run') = 'on')
-       AND (a.tries = 0 OR a.last < $2::timestamptz - interval '${FIRST_WAIT}' * power(2, a.tries - 1))
-     ORDER BY v.severity_rank, v.created_at LIMIT $3`,
-    [tenant, now, limit],
-  )
-  return rows
 }

@@ -83,6 +83,19 @@ export async function findPolicy(client: Client, tenant: string, id: string, loc
   return rows[0] ?? null
 }
 
+export async function findPolicyNamed(
+  client: Client,
+  tenant: string,
+  name: string,
+  lock = false,
+): Promise<PolicyRow | null> {
+  const { rows } = await client.query<PolicyRow>(
+    `SELECT ${POLICY} FROM signet.policies WHERE tenant = $1 AND lower(name) = lower($2)${lock ? ' FOR UPDATE' : ''}`,
+    [tenant, name],
+  )
+  return rows[0] ?? null
+}
+
 export type PolicyListRow = PolicyRow & {
   readonly says: Pick<PolicyVersionRow, 'description' | 'rego_content' | 'regulation_refs' | 'severity' | 'mode'>
 }

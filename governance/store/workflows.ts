@@ -12,7 +12,7 @@ export type Release = {
 }
 export type WorkflowRow = {
   readonly id: string
-  readonly kind: 'review' | 'release'
+  readonly kind: 'review' | 'release' | 'policy'
   readonly regulation: string
   readonly name: string
   readonly description: string
@@ -20,10 +20,14 @@ export type WorkflowRow = {
   readonly paused: boolean
   readonly required_approvals: number
   readonly requested_by: string
-  readonly requester_kind: PrincipalKind
+  /** `system`: Signet itself, which agrees to nothing. */
+  readonly requester_kind: PrincipalKind | 'system'
   readonly requester_id: string
   readonly due_at: Date | null
   readonly release: Release | null
+  /** What a workflow about a draft of a policy is about. */
+  readonly policy_id: string | null
+  readonly policy_version: number | null
   readonly version: number
   readonly created_at: Date
   readonly updated_at: Date
@@ -49,8 +53,8 @@ export type TaskRow = {
   readonly updated_at: Date
 }
 
-const WORKFLOW =
-  'id, kind, regulation, name, description, status, paused, required_approvals, requested_by, requester_kind, requester_id, due_at, release, version, created_at, updated_at'
+export const WORKFLOW =
+  'id, kind, regulation, name, description, status, paused, required_approvals, requested_by, requester_kind, requester_id, due_at, release, policy_id, policy_version, version, created_at, updated_at'
 const TASK = 'id, workflow_id, title, assigned_to, status, due_at, version, created_at, updated_at'
 
 export async function insertWorkflow(
@@ -59,8 +63,8 @@ export async function insertWorkflow(
   made: Omit<WorkflowRow, 'status' | 'paused' | 'version' | 'created_at' | 'updated_at'>,
 ): Promise<WorkflowRow> {
   const { rows } = await client.query<WorkflowRow>(
-    `INSERT INTO signet.workflows (tenant, id, kind, regulation, name, description, required_approvals, requested_by, requester_kind, requester_id, due_at, release)
-     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) RETURNING ${WORKFLOW}`,
+    `INSERT INTO signet.workflows (tenant, id, kind, regulation, name, description, required_approvals, requested_by, requester_kind, requester_id, due_at, release, policy_id, policy_version)
+     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14) RETURNING ${WORKFLOW}`,
     [
       tenant,
       made.id,
@@ -74,6 +78,8 @@ export async function insertWorkflow(
       made.requester_id,
       made.due_at,
       made.release === null ? null : JSON.stringify(made.release),
+      made.policy_id,
+      made.policy_version,
     ],
   )
   return rows[0]!

@@ -79,6 +79,13 @@ export function gatherInput(
             digest: payloadDigest,
             nowMs,
           }),
+    blocks: policy.blocks.match({
+      method: context.method,
+      path: context.path,
+      caller: context.caller.subject,
+      producerId: workload.producerId,
+      nowMs,
+    }),
   }
   if (lineage.modelVersion !== undefined) input.lineage.model_version = lineage.modelVersion
   if (lineage.inputHash !== undefined) input.lineage.input_hash = lineage.inputHash

@@ -14,7 +14,8 @@ import {
 } from '../http/headers.ts'
 import type { ProxyMetrics } from '../metrics.ts'
 import { gatherInput, type Answer, type Workload } from './gather.ts'
-import { withHeaderFacts, type Inspection } from './inspect.ts'
+import { NO_LINEAGE } from '../lineage.ts'
+import { inspectNothing, withHeaderFacts, type Inspection } from './inspect.ts'
 import type { Payload, StampIssuer } from './issuer.ts'
 import type { Clock, DecisionRecorder } from './recorder.ts'
 import { refusalDocument, type Refusal } from './refusal.ts'
@@ -108,6 +109,22 @@ export class EgressValidator {
     metrics.decisionSeconds.note((clock.monotonicMs() - startedAt) / 1000)
     const leaving = { status: answer.status, headers, body: hasContent ? body : null }
     return decide(leaving, { context, issued, observed: false })
+  }
+
+  /**
+   * Before the service is asked: the refusal of what is contained, so that it has no effect there; null where nothing refuses it. Judged as an
+   * answer without content would be, of which only a violation of the rule `containment` counts: its mode, its event and its metrics are its own.
+   */
+  decideContained(context: ExchangeContext): Decided | null {
+    if (context.mode !== 'enforce' || context.policy.blocks.isEmpty) return null
+    const { clock, workload } = this.#deps
+    const inspection = inspectNothing(context.policy)
+    const input = gatherInput(context, NO_ANSWER, inspection, 0, null, workload, clock.nowMs())
+    if (input.blocks?.length === 0) return null
+    const judgement = context.policy.judge(input, inspection.undecidable, context.requestId)
+    const violations = judgement.violations.filter(({ rule }) => rule === CONTAINMENT)
+    if (violations.length === 0) return null
+    return this.#refuseByPolicy(context, null, { ...judgement, violations, approvalBlockedBy: [] })
   }
 
   /** `NAME.stamp.json`: the stamp of what NAME answers, alone; NAME's bytes do not leave. */
@@ -285,17 +302,21 @@ export class EgressValidator {
     return seal(decide({ status: error.status, headers, body: identity.method === 'HEAD' ? null : body }, null))
   }
 
-  #refuseByPolicy(context: ExchangeContext, answer: Answer, judgement: Judgement): Decided {
+  /** `answer` null: the service was not asked. */
+  #refuseByPolicy(context: ExchangeContext, answer: Answer | null, judgement: Judgement): Decided {
     const { metrics } = this.#deps
     const { tenant } = context
     const rules = [...new Set(judgement.violations.map(({ rule }) => rule))]
     for (const rule of rules) metrics.stampsRejected.inc({ tenant, rule })
     for (const rule of judgement.approvalBlockedBy) metrics.approvalBlocked.inc({ tenant, rule })
     const refusal: Refusal = {
-      error: new SignetError('POLICY_DENIED', `The answer was held back by: ${rules.join(', ')}`),
+      error: new SignetError(
+        'POLICY_DENIED',
+        `${answer === null ? 'The request was not passed on' : 'The answer was held back'} by: ${rules.join(', ')}`,
+      ),
       violations: judgement.violations,
-      upstreamStatus: answer.status,
-      requestEffect: isSafe(context.method) ? 'none' : answer.status < 400 ? 'completed' : 'unknown',
+      upstreamStatus: answer?.status ?? null,
+      requestEffect: answer === null || isSafe(context.method) ? 'none' : answer.status < 400 ? 'completed' : 'unknown',
       retryAfterSeconds: null,
     }
     return this.#refuse(context, answer, refusal, judgement)
@@ -399,6 +420,9 @@ export class EgressValidator {
 }
 
 const RETRY_AFTER_SECONDS = 5
+/** `policies/standard/containment.rego` */
+const CONTAINMENT = 'containment'
+const NO_ANSWER: Answer = { status: 204, mediaType: '', headers: {}, lineage: NO_LINEAGE }
 
 function jcsPayloadOf(content: Buffer): Payload {
   const { digest, length } = jcsPayload(content)

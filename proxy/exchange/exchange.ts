@@ -108,6 +108,7 @@ export class Exchange implements Dispatcher.DispatchHandler, AnswerOwner, Passag
 
   start(): void {
     const { method, headers } = this.#context
+    if (this.#refuseContained()) return
     const transparent = this.#context.mode !== 'enforce'
     const conditional = this.#kind.kind === 'answer'
     const ifNoneMatch = headers['if-none-match']
@@ -145,6 +146,18 @@ export class Exchange implements Dispatcher.DispatchHandler, AnswerOwner, Passag
         'none',
       )
     }
+  }
+
+  #refuseContained(): boolean {
+    const { validator } = this.#deps
+    this.guard(() => {
+      const contained = validator.decideContained(this.#context)
+      if (contained === null) return
+      // Nobody else reads it, and the answer waits until it has arrived.
+      this.#request.resume()
+      this.send(validator.seal(contained))
+    })
+    return this.#settled
   }
 
   onRequestStart(controller: Dispatcher.DispatchController): void {

@@ -8,7 +8,7 @@ import { createEvaluator } from '#engine/evaluate/evaluator.ts'
 import type { Logger } from '#runtime/telemetry/log.ts'
 import type { ProxyConfig } from '../config.ts'
 import { beginRulesAtZero, type ProxyMetrics } from '../metrics.ts'
-import { bundledApprovals } from './data.ts'
+import { bundledData } from './data.ts'
 import type { PolicyHolder } from './holder.ts'
 import type { SequenceFloor } from './sequence-floor.ts'
 
@@ -55,7 +55,7 @@ export function followBundle(deps: BundleFollowerDeps): { readonly first: Promis
     minimumSequence: sequence.floor,
     signal,
     onBundle: async (bundle) => {
-      const approvals = bundledApprovals(bundle.policy, config.SIGNET_TENANT)
+      const bundled = bundledData(bundle.policy, config.SIGNET_TENANT)
       const evaluator = await createEvaluator(bundle, {
         timeoutMs: config.SIGNET_POLICY_EVAL_TIMEOUT_MS,
         maxMemoryMiB: config.SIGNET_POLICY_MEMORY_MIB,
@@ -64,7 +64,7 @@ export function followBundle(deps: BundleFollowerDeps): { readonly first: Promis
         config.SIGNET_DECISION_CACHE_ENTRIES === 0
           ? evaluator
           : createCachedEvaluator(evaluator, { maxEntries: config.SIGNET_DECISION_CACHE_ENTRIES }),
-        approvals,
+        bundled,
       )
       sequence.raise(bundle.metadata.sequence)
       const expiresMs = Date.parse(bundle.metadata.expires_at)

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest'
 import { compileApprovals } from './approvals.ts'
-import { bundledApprovals, parsePolicyData } from './data.ts'
+import { bundledData, parsePolicyData } from './data.ts'
 
 const APPROVAL = {
   id: 'a-1',
@@ -11,6 +11,8 @@ const APPROVAL = {
   expires_at: '2027-01-01T00:00:00Z',
 } as const
 
+const BLOCK = { id: 'b-1', kind: 'agent', value: 'rogue', expires_at: '2027-01-01T00:00:00.000Z' } as const
+
 describe('parsePolicyData', () => {
   test.each([
     { name: 'empty', value: { version: 1 } },
@@ -20,6 +22,7 @@ describe('parsePolicyData', () => {
         version: 1,
         routes: [{ template: '/a/{b}', classification: 'restricted' }],
         approvals: [APPROVAL],
+        blocks: [BLOCK, { ...BLOCK, kind: 'route', value: '/x', method: 'GET' }],
         modes: { tenants: { t: { mode: 'shadow', percentage: 5 } }, rules: {} },
         flags: { 'audit.enhanced.v1': true },
       },
@@ -46,6 +49,21 @@ describe('parsePolicyData', () => {
       name: 'a percentage past 100',
       text: '{"version":1,"modes":{"rules":{"x":{"mode":"enforce","percentage":101}}}}',
       want: /percentage/,
+    },
+    {
+      name: 'a block of what it does not know',
+      text: JSON.stringify({ version: 1, blocks: [{ ...BLOCK, kind: 'address' }] }),
+      want: /\/blocks\/0\/kind/,
+    },
+    {
+      name: 'a blocked route that is none',
+      text: JSON.stringify({ version: 1, blocks: [{ ...BLOCK, kind: 'route' }] }),
+      want: /\/blocks\/0\/value/,
+    },
+    {
+      name: 'a block whose end is no date',
+      text: JSON.stringify({ version: 1, blocks: [{ ...BLOCK, expires_at: '2027-13-41T00:00:00Z' }] }),
+      want: /\/blocks\/0\/expires_at/,
     },
     {
       name: 'a date that is none',
@@ -87,7 +105,7 @@ describe('compileApprovals', () => {
   })
 })
 
-describe('bundledApprovals', () => {
+describe('bundledData', () => {
   const other = { ...APPROVAL, id: 'a-2' }
   test.each([
     { name: 'none', policy: {}, want: [] },
@@ -98,14 +116,22 @@ describe('bundledApprovals', () => {
       want: ['a-1'],
     },
     { name: 'none where it is not named', policy: { tenants: { globex: { approvals: [other] } } }, want: [] },
+    {
+      name: 'those of both',
+      policy: { approvals: [other], tenants: { acme: { approvals: [APPROVAL], blocks: [BLOCK] } } },
+      want: ['a-2', 'a-1'],
+    },
     { name: 'none of what everything has', policy: { tenants: {} }, tenant: 'constructor', want: [] },
   ])('takes $name', ({ policy, tenant = 'acme', want }) => {
-    expect(bundledApprovals(policy, tenant).map(({ id }) => id)).toEqual(want)
+    expect(bundledData(policy, tenant).approvals.map(({ id }) => id)).toEqual(want)
+  })
+
+  test('gives the blocks as well', () => {
+    expect(bundledData({ blocks: [BLOCK] }, 'acme').blocks).toEqual([BLOCK])
+    expect(bundledData({ tenants: { acme: { blocks: [BLOCK] } } }, 'acme')).toEqual({ approvals: [], blocks: [BLOCK] })
   })
 
   test('refuses what is not of the form', () => {
-    expect(() => bundledApprovals({ tenants: { acme: { approvals: [{ id: 'x' }] } } }, 'acme')).toThrow(
-      /\/approvals\/0/,
-    )
+    expect(() => bundledData({ tenants: { acme: { approvals: [{ id: 'x' }] } } }, 'acme')).toThrow(/\/approvals\/0/)
   })
 })

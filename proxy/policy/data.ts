@@ -3,6 +3,7 @@ import { Compile } from 'typebox/compile'
 import { SignetError } from '#core/error/signet-error.ts'
 import type { JsonObject, JsonValue } from '#core/json/value.ts'
 import { Approval, approvalFault } from '#core/policy/approval.ts'
+import { Block, blockFault } from '#core/policy/block.ts'
 import { RULE_MODES } from '#core/policy/manifest.ts'
 import { Classification } from '#core/stamp/schema.ts'
 
@@ -36,6 +37,7 @@ export const PolicyData = Type.Object(
       ),
     ),
     approvals: Type.Optional(Type.Array(Approval, { maxItems: 10_000 })),
+    blocks: Type.Optional(Type.Array(Block, { maxItems: 10_000 })),
     modes: Type.Optional(
       Type.Object(
         {
@@ -60,6 +62,8 @@ export const PolicyData = Type.Object(
 export type PolicyData = Type.Static<typeof PolicyData>
 export type ModeSetting = Type.Static<typeof Mode>
 export type RouteData = NonNullable<PolicyData['routes']>[number]
+/** What governance publishes beside the rules. */
+export type BundledData = { readonly approvals: readonly Approval[]; readonly blocks: readonly Block[] }
 
 const validator = Compile(PolicyData)
 
@@ -68,15 +72,19 @@ function explain(error: { keyword: string; message: string }): string {
 }
 
 /**
- * The release approvals for `tenant` that come with a bundle: `data.policy.approvals` of a bundle that is one tenant's, `data.policy.tenants` of one that
- * is a namespace's, whose pods may be several tenants. Throws POLICY_DATA_INVALID.
+ * The release approvals and blocks for `tenant` that come with a bundle: in `data.policy` of a bundle that is one tenant's, in `data.policy.tenants` of
+ * one that is a namespace's, whose pods may be several tenants. Throws POLICY_DATA_INVALID.
  */
-export function bundledApprovals(policy: JsonObject, tenant: string): readonly Approval[] {
+export function bundledData(policy: JsonObject, tenant: string): BundledData {
   const tenants = objectOr(policy['tenants'])
   const own = Object.hasOwn(tenants, tenant) ? objectOr(tenants[tenant]) : {}
-  return [policy, own].flatMap(({ approvals }) =>
-    approvals === undefined ? [] : (parsePolicyData(JSON.stringify({ version: 1, approvals })).approvals ?? []),
+  const parts = [policy, own].map(({ approvals = [], blocks = [] }) =>
+    parsePolicyData(JSON.stringify({ version: 1, approvals, blocks })),
   )
+  return {
+    approvals: parts.flatMap(({ approvals = [] }) => approvals),
+    blocks: parts.flatMap(({ blocks = [] }) => blocks),
+  }
 }
 
 function objectOr(value: JsonValue | undefined): JsonObject {
@@ -98,14 +106,13 @@ export function parsePolicyData(text: string): PolicyData {
       `The policy data is invalid at «${first?.instancePath || '/'}»: ${first === undefined ? 'it does not fit the schema' : explain(first)}`,
     )
   }
-  for (const [i, approval] of (value.approvals ?? []).entries()) {
-    const fault = approvalFault(approval)
-    if (fault !== null) {
-      throw new SignetError(
-        'POLICY_DATA_INVALID',
-        `The policy data is invalid at «/approvals/${i}${fault.at}»: ${fault.message}`,
-      )
-    }
+  const faults = [
+    ...(value.approvals ?? []).map((approval, i) => ({ at: `/approvals/${i}`, fault: approvalFault(approval) })),
+    ...(value.blocks ?? []).map((block, i) => ({ at: `/blocks/${i}`, fault: blockFault(block) })),
+  ]
+  for (const { at, fault } of faults) {
+    if (fault !== null)
+      throw new SignetError('POLICY_DATA_INVALID', `The policy data is invalid at «${at}${fault.at}»: ${fault.message}`)
   }
   return value
 }

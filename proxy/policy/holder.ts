@@ -1,11 +1,12 @@
 import { createHash } from 'node:crypto'
 import type { Logger } from 'pino'
-import type { Approval } from '#core/policy/approval.ts'
 import type { RuleMode } from '#core/policy/manifest.ts'
 import type { Evaluator } from '#engine/evaluate/evaluator.ts'
-import { parsePolicyData, type PolicyData } from './data.ts'
+import { parsePolicyData, type BundledData, type PolicyData } from './data.ts'
 import { NO_LABELS, parseLabels, type WorkloadLabels } from './labels.ts'
 import { createPolicy, type Policy } from './policy.ts'
+
+const NOTHING_BUNDLED: BundledData = { approvals: [], blocks: [] }
 
 /**
  * Holds the policy in force. New rules or new data make a new `Policy` in one assignment; exchanges under way keep theirs.
@@ -15,7 +16,7 @@ export class PolicyHolder {
   #evaluator: Evaluator | null = null
   #data: PolicyData = { version: 1 }
   #dataDigest = 'none'
-  #bundled: readonly Approval[] = []
+  #bundled: BundledData = NOTHING_BUNDLED
   #labels: WorkloadLabels = NO_LABELS
   #labelsDigest = 'none'
   #policy: Policy | null = null
@@ -32,9 +33,9 @@ export class PolicyHolder {
     return this.#policy
   }
 
-  /** `approvals`: those that came with the rules, besides those of the policy data. */
-  useEvaluator(evaluator: Evaluator, approvals: readonly Approval[] = []): void {
-    this.#bundled = approvals
+  /** `bundled`: what came with the rules, besides the policy data. */
+  useEvaluator(evaluator: Evaluator, bundled: BundledData = NOTHING_BUNDLED): void {
+    this.#bundled = bundled
     // The previous one is not closed: exchanges that await their upstream still judge with it. The last of them lets go of it.
     this.#evaluator = evaluator
     this.#rebuild()
@@ -64,8 +65,9 @@ export class PolicyHolder {
     if (this.#evaluator !== null) {
       // Labels, too, decide what is let out: with them the entity tags change.
       const digest = this.#labels === NO_LABELS ? this.#dataDigest : `${this.#dataDigest} ${this.#labelsDigest}`
-      const approvals = [...(this.#data.approvals ?? []), ...this.#bundled]
-      const data = this.#bundled.length === 0 ? this.#data : { ...this.#data, approvals }
+      const approvals = [...(this.#data.approvals ?? []), ...this.#bundled.approvals]
+      const blocks = [...(this.#data.blocks ?? []), ...this.#bundled.blocks]
+      const data = { ...this.#data, approvals, blocks }
       this.#policy = createPolicy(this.#evaluator, data, digest, this.#defaultMode, this.#labels)
     }
   }

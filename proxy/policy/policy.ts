@@ -6,6 +6,7 @@ import { compileTemplates } from '#core/policy/templates.ts'
 import type { Evaluator } from '#engine/evaluate/evaluator.ts'
 import { pathReadings } from '../http/request-target.ts'
 import { compileApprovals, type ApprovalTable } from './approvals.ts'
+import { compileBlocks, type BlockTable } from './blocks.ts'
 import type { ModeSetting, PolicyData, RouteData } from './data.ts'
 import { NO_LABELS, type WorkloadLabels } from './labels.ts'
 import { compileRoutes, type RouteTable } from './routes.ts'
@@ -26,6 +27,7 @@ export type Policy = {
   /** Labels of the pod. */
   readonly labels: WorkloadLabels
   readonly approvals: ApprovalTable
+  readonly blocks: BlockTable
   readonly stampsEnabled: boolean
   readonly auditEnabled: boolean
   /** Twelve hex digits that change whenever an answer allowed before could be refused now: rules, data, expired approvals. */
@@ -48,6 +50,7 @@ export function createPolicy(
     .filter((template) => !templates.has(template))
     .map((template): RouteData => ({ template }))
   const approvals = compileApprovals(data.approvals ?? [])
+  const blocks = compileBlocks(data.blocks ?? [])
   // Maps, as a rule or a tenant may be called `constructor`.
   const ruleModes = new Map(Object.entries(data.modes?.rules ?? {}))
   const tenantModes = new Map(Object.entries(data.modes?.tenants ?? {}))
@@ -73,11 +76,12 @@ export function createPolicy(
     rules: evaluator.rules,
     wantedFacts: new Set(FACT_NAMES.filter((name) => evaluator.reads(`response.facts.${name}`))),
     readsBody: evaluator.reads('response.body'),
-    readsCaller: evaluator.reads('request.caller'),
+    readsCaller: evaluator.reads('request.caller') || blocks.readsCaller,
     matchedTemplates: (path) => (ruleTemplates.isEmpty ? NO_TEMPLATES : ruleTemplates.match(pathReadings(path))),
     labels,
     routes: compileRoutes([...(data.routes ?? []), ...approvalRoutes]),
     approvals,
+    blocks,
     stampsEnabled: data.flags?.['compliance.stamps.v1'] ?? true,
     auditEnabled: data.flags?.['audit.enhanced.v1'] ?? true,
     etagRevision(nowMs) {

@@ -481,7 +481,7 @@ describe('resolved by Signet itself', () => {
       (await call('POST', `/api/compliance/resolve/${id}`, { comment: 'retired', override: true })).body,
     ).toMatchObject({ state: 'resolved' })
   })
-  it('an endpoint is repaired by whoever registers what it says', async () => {
+  it('an endpoint that cannot be looked at waits for a person, who closes it once its contract is registered', async () => {
     const [violation] = await report('api', 'api_response', {
       method: 'GET',
       route: '/orders',
@@ -491,17 +491,19 @@ describe('resolved by Signet itself', () => {
     const id = violation?.id ?? ''
     await expect
       .poll(async () => (await attempts(id)).at(-1), { timeout: 60_000 })
-      .toMatchObject({ strategy: 'workflow-repair', outcome: 'not_resolved' })
+      .toMatchObject({
+        strategy: 'workflow-repair',
+        outcome: 'waiting',
+        detail: expect.stringMatching(/not registered/),
+      })
     await call('PUT', `/api/compliance/reference/api_contract/${encodeURIComponent('GET /orders')}`, {
       statuses: [200],
       fields: ['id'],
     })
-    await stack.query(
-      `UPDATE signet.resolution_attempts SET created_at = created_at - interval '1 day' WHERE violation_id = '${id}'`,
-      'acme',
-    )
-    await mode('on')
-    await becomes(id, 'resolved')
+    expect((await call('POST', `/api/compliance/resolve/${id}`, { comment: 'registered' })).body).toMatchObject({
+      state: 'resolved',
+      resolution: { still_found: false },
+    })
   })
 })
 

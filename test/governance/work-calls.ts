@@ -65,6 +65,15 @@ export function workCalls(unknown: string): WorkCall[] {
     { call: ['GET', '/api/compliance/violations'], permission: 'read:violations' },
     { call: ['GET', `/api/compliance/violations/${unknown}`], permission: 'read:violations' },
     { call: ['GET', `/api/compliance/violations/${unknown}/attempts`], permission: 'read:violations' },
+    {
+      call: ['POST', `/api/compliance/attempts/${unknown}/undo`, { comment: 'x' }],
+      permission: 'override:violations',
+    },
+    { call: ['GET', '/api/compliance/blocks'], permission: 'read:violations' },
+    {
+      call: ['POST', `/api/compliance/blocks/${unknown}/lift`, { comment: 'x' }],
+      permission: 'override:violations',
+    },
     { call: ['POST', `/api/compliance/resolve/${unknown}`, { comment: 'x' }], permission: 'execute:violations' },
     { call: ['GET', '/api/compliance/stats'], permission: 'read:violations' },
     { call: ['GET', '/api/compliance/reference/tier'], permission: 'read:violations' },

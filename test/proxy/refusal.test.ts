@@ -22,6 +22,11 @@ beforeAll(async () => {
         { template: '/pci/**', regulations: ['PCI-DSS'] },
         { template: '/secret', classification: 'restricted' },
       ],
+      blocks: [
+        { id: 'b-agent', kind: 'agent', value: 'rogue', expires_at: '2099-01-01T00:00:00Z' },
+        { id: 'b-route', kind: 'route', value: '/held/{id}', method: 'POST', expires_at: '2099-01-01T00:00:00Z' },
+        { id: 'b-over', kind: 'agent', value: 'forgiven', expires_at: '2020-01-01T00:00:00Z' },
+      ],
       approvals: [
         {
           id: 'by-version',
@@ -308,10 +313,48 @@ describe('the standard pack', () => {
     expect(problemOf(await get('/c.csv')).violations.map(({ rule }) => rule)).toEqual(['external-approval'])
   })
 
+  test.each([
+    { name: 'an agent', target: '/orders', headers: { 'signet-caller-subject': 'rogue' }, block: 'b-agent' },
+    { name: 'a route, however it is spelled', target: '/%68eld//7', headers: {}, block: 'b-route' },
+  ])('$name that is contained is refused before the service is asked, with its body read', async (given) => {
+    answerWith('{}')
+    const asked = fixture.upstream.seen.length
+    const refused = await exchange(fixture.stack.external + given.target, {
+      method: 'POST',
+      headers: given.headers,
+      body: Buffer.alloc(300_000, 'x'),
+    })
+    const problem = problemOf(refused)
+    expect(problem).toMatchObject({ request_effect: 'none', upstream_status: null })
+    expect(problem.violations.map(({ rule }) => rule)).toEqual(['containment'])
+    expect(refused.body.toString()).toContain(given.block)
+    expect(refused.body.toString()).not.toContain('rogue')
+    expect(fixture.upstream.seen.length).toBe(asked)
+  })
+
+  test('what is not contained, or not any more, passes, and answers are their caller’s own', async () => {
+    answerWith('{}', { 'cache-control': 'public, max-age=60' })
+    const answer = await get('/held/7', { 'signet-caller-subject': 'forgiven' })
+    expect(answer.status).toBe(200)
+    expect(answer.headers['cache-control']).toMatch(/private/)
+  })
+
   test('an approval that is withdrawn refuses again', async () => {
     answerWith(PERSON, { 'signet-artifact-version': '2026-10' })
     expect((await get('/reports/7')).status).toBe(200)
     await fixture.stack.setPolicyData({ version: 1 })
     await until('the approval to be gone', async () => (await get('/reports/7')).status === 422)
+  })
+
+  test('a rule in shadow holds nothing back', async () => {
+    const data = { version: 1, modes: { rules: { containment: { mode: 'shadow' } } } }
+    const blocks = [{ id: 'b', kind: 'agent', value: 'rogue', expires_at: '2099-01-01T00:00:00Z' }]
+    answerWith('{}')
+    const seen = 'signet_shadow_violations_total{tenant="acme",rule="containment"}'
+    await fixture.stack.setPolicyData({ ...data, blocks })
+    await until('it to be seen only', async () => {
+      const { status } = await get('/x', { 'signet-caller-subject': 'rogue' })
+      return status === 200 && (await fixture.stack.sample(seen)) > 0
+    })
   })
 })
