@@ -44,6 +44,7 @@ export const ERROR_CODES = {
   UNAUTHENTICATED: { status: 401, title: 'Authentication required' },
   FORBIDDEN: { status: 403, title: 'Not permitted' },
   PRODUCER_DENIED: { status: 403, title: 'The platform has shut the producer out' },
+  CREDENTIAL_REVOKED: { status: 403, title: 'The token, or who calls with it, was revoked' },
   TOO_MANY_REQUESTS: { status: 429, title: 'Too many requests' },
   IDENTITY_UNAVAILABLE: { status: 503, title: 'Identities cannot be checked at the moment' },
   PORT_IN_USE: { status: 500, title: 'Port is already in use' },

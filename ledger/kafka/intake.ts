@@ -2,7 +2,7 @@ import { once } from 'node:events'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Consumer, Producer, type Message, type MessagesStream } from '@platformatic/kafka'
 import { Counter } from 'prom-client'
-import { digestText } from '#core/crypto/digest.ts'
+import { digestText, sha256 } from '#core/crypto/digest.ts'
 import type { Logger } from '#runtime/telemetry/log.ts'
 import type { MetricsRegistry } from '#runtime/telemetry/metrics.ts'
 import type { BatchOutcome, LogEntry, Producer as Writer, RefusedEntry } from '../entry.ts'
@@ -17,6 +17,8 @@ export type IntakeDeps = {
   readonly group: string
   readonly sequencer: Pick<Sequencer, 'append'>
   readonly keys: StampKeys
+  /** Whether nothing of this writer may be recorded now. @throws SignetError where nobody can tell: then it waits */
+  readonly isRevoked: (writer: Writer) => Promise<boolean>
   readonly log: Logger
   readonly registry: MetricsRegistry
 }
@@ -105,7 +107,10 @@ export function keepTakingIn(deps: IntakeDeps): { stop(): Promise<void> } {
     const tenant = topics.get(topic)
     if (tenant === undefined) return
     const writer = writerOf(topic, tenant)
-    const entries = messages.map((message, index) => numbered(entryOf(message, writer, deps.keys), index + 1))
+    const revoked = await deps.isRevoked(writer)
+    const entries = messages.map((message, index) =>
+      numbered(revoked ? revokedEntry(message, writer) : entryOf(message, writer, deps.keys), index + 1),
+    )
     const outcome = await deps.sequencer.append({ producer: writer, entries })
     const poison = poisonOf(messages, entries, outcome)
     for (const one of poison) {
@@ -163,6 +168,19 @@ function valueOf(message: Received): Buffer {
 /** The same reading as of `POST /api/audit/logs`. */
 function entryOf(message: Received, writer: Writer, keys: StampKeys): LogEntry | RefusedEntry {
   return readLogItem(valueOf(message), writer, keys)
+}
+
+/** It stays in the dead-letter topic, to be sent again when the writer is let in again. */
+function revokedEntry(message: Received, { producerId }: Writer): RefusedEntry {
+  return {
+    kind: 'refused',
+    line: 0,
+    receivedDigest: sha256(valueOf(message)),
+    eventId: undefined,
+    position: undefined,
+    code: 'CREDENTIAL_REVOKED',
+    detail: `${producerId} was revoked`,
+  }
 }
 
 function numbered(entry: LogEntry | RefusedEntry, line: number): LogEntry | RefusedEntry {
