@@ -8,10 +8,11 @@ import type { MetricsRegistry } from '#runtime/telemetry/metrics.ts'
 import type { BatchOutcome, LogEntry, Producer as Writer, RefusedEntry } from '../entry.ts'
 import { readLogItem, type StampKeys } from '../intake.ts'
 import type { Sequencer } from '../sequencer.ts'
-import { isTooLarge, kafkaError, wireHeaders, type KafkaConnection } from './connection.ts'
+import { isTooLarge, wireHeaders, type KafkaConnection } from './connection.ts'
+import { kafkaError } from './refusal.ts'
 
 export type IntakeDeps = {
-  readonly connection: KafkaConnection
+  readonly connect: () => Promise<KafkaConnection>
   /** Whose each topic is: the broker's ACLs say who may write to it. */
   readonly topics: ReadonlyMap<string, string>
   readonly group: string
@@ -43,7 +44,8 @@ export function writerOf(topic: string, tenant: string): Writer {
 
 /** Records what producers send to the topics, for as long as the process lives; the group shares the partitions among processes. */
 export function keepTakingIn(deps: IntakeDeps): { stop(): Promise<void> } {
-  const { connection, topics, log, registry } = deps
+  const { topics, log, registry } = deps
+  const doing = `reading ${[...topics.keys()].join(', ')} as the group ${deps.group}`
   const taken = new Counter({
     name: 'signet_kafka_intake_messages',
     help: 'Messages of ingest topics that were recorded, or were recorded before.',
@@ -65,6 +67,7 @@ export function keepTakingIn(deps: IntakeDeps): { stop(): Promise<void> } {
   const { signal } = stopped
 
   async function consume(): Promise<void> {
+    const connection = await deps.connect()
     const consumer = new Consumer({
       ...connection,
       groupId: deps.group,
@@ -131,7 +134,7 @@ export function keepTakingIn(deps: IntakeDeps): { stop(): Promise<void> } {
       } catch (thrown) {
         if (signal.aborted) break
         if (performance.now() - startedAt > 60_000) failures = 0
-        const error = kafkaError(thrown)
+        const error = kafkaError(thrown, doing)
         errors.inc({ code: error.code })
         log.warn({ error }, 'intake from Kafka has to wait')
         await sleep(Math.min(MAX_PAUSE_MS, 250 * 2 ** failures++), undefined, { signal }).catch(() => undefined)
