@@ -12,7 +12,7 @@ export type RevocationGuard = {
   /** Lets nobody through who is revoked: CREDENTIAL_REVOKED. Nobody, either, of whom that cannot be told: IDENTITY_UNAVAILABLE. */
   guard(authenticator: Authenticator): Authenticator
   /** Whether this producer is revoked: nothing of it is recorded, and nobody vouches for its stamps. @throws SignetError IDENTITY_UNAVAILABLE */
-  isRevoked(producer: Producer): Promise<boolean>
+  readonly isRevoked: (producer: Producer) => Promise<boolean>
   /** Told of who was refused, at most once a minute for each revocation. */
   onRefused(listener: (producer: Producer, notice: NoticeEntry) => void): void
 }

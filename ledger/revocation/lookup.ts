@@ -19,7 +19,7 @@ export type RevocationLookup = {
    */
   find(targets: readonly Target[], options?: { readonly fresh?: boolean }): Promise<Standing | null>
   /** What is known of it does not count any more: it was revoked, or let in again, by this process. */
-  forget(target: Target): void
+  readonly forget: (target: Target) => void
 }
 
 type Waiting = {
