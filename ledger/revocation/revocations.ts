@@ -23,7 +23,7 @@ import {
 export type Revocations = {
   /**
    * Revokes; from the answer on no call that comes to this process passes, and a second later none to any other. Doing it again finds the one that stands (`made` false).
-   * @throws SignetError REQUEST_INVALID for an e-mail address in `reason`, TOO_MANY_REQUESTS past what a tenant may have
+   * @throws SignetError REQUEST_INVALID for an e-mail address in `reason` and names that are too long, TOO_MANY_REQUESTS past what a tenant may have
    */
   revoke(
     target: Target,
@@ -40,6 +40,8 @@ export type Revocations = {
 
 /** That stand at a time, a tenant. */
 const MAX_STANDING = 10_000
+/** Of tenant and target together: an entry of an index of PostgreSQL has room for 2,704 bytes. */
+const MAX_NAMED_BYTES = 2_000
 const KEPT_LIFTED_MS = 90 * 24 * 3_600_000
 const RECORDED_AT_ONCE = 100
 const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/
@@ -71,6 +73,8 @@ export function createRevocations(deps: {
     find,
     async revoke(target, { by, reason }) {
       refuseNames(reason)
+      if (Buffer.byteLength(target.tenant + target.target) > MAX_NAMED_BYTES)
+        throw new SignetError('REQUEST_INVALID', `tenant and target have more than ${MAX_NAMED_BYTES} bytes together`)
       const [standing] = await findStanding(work, [target])
       if (standing === undefined && (await countStanding(work, target.tenant)) >= MAX_STANDING)
         throw new SignetError('TOO_MANY_REQUESTS', `a tenant has at most ${MAX_STANDING} revocations that stand`)

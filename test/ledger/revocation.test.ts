@@ -142,6 +142,7 @@ it.each([
   [{ token_sha256: 'A'.repeat(64) }],
   [{ producer_id: 'a', token_sha256: 'a'.repeat(64) }],
   [{ producer_id: 'a\u0000' }],
+  [{ producer_id: '\u{1F600}'.repeat(512) }],
   [{ service_account: 'no-namespace' }],
   [{ producer_id: 'a', reason: 'ask jane@example.org' }],
   [{ producer_id: 'a', reason: '' }],
