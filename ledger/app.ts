@@ -33,8 +33,7 @@ import { issueRoutes } from './routes/issue.ts'
 import { journeyRoutes } from './routes/journey.ts'
 import { logsRoutes } from './routes/logs.ts'
 import { retentionRoutes } from './routes/retention.ts'
-import type { DenyList } from './identity/denied.ts'
-import { stampVerdictRoutes } from './routes/stamp-verdict.ts'
+import { stampVerdictRoutes, type StampDenial } from './routes/stamp-verdict.ts'
 import { subjectRoutes } from './routes/subjects.ts'
 import { treeRoutes } from './routes/tree.ts'
 import { verifyRoutes } from './routes/verify.ts'
@@ -42,7 +41,11 @@ import { writeRoutes } from './routes/write.ts'
 import { NO_RESIDENCY, type ResidencyPolicy } from './residency/policy.ts'
 import { holdsFor } from './retention/holds.ts'
 import { erasureRoutes } from './routes/erasures.ts'
+import { replayRoutes } from './routes/replay.ts'
 import { residencyRoutes } from './routes/residency.ts'
+import { revocationRoutes } from './routes/revocations.ts'
+import { createRevocations, type Revocations } from './revocation/revocations.ts'
+import type { Target } from './revocation/store.ts'
 import { sealingSequencer } from './seal/entries.ts'
 import { createErasures, type Erasures } from './seal/erasure.ts'
 import { createPersonalReader, type PersonalReader } from './seal/reader.ts'
@@ -55,7 +58,10 @@ export type LedgerDeps = {
   readonly work: Pool
   readonly keys: LedgerKeys
   readonly authenticator: Authenticator
-  readonly denyList?: Pick<DenyList, 'deniesStampsOf'>
+  /** Told at once of who was revoked, or let in again, by a call of this process. */
+  readonly onRevocation?: (target: Target) => void
+  /** Whose stamps nobody vouches for now. */
+  readonly denyList?: StampDenial
   readonly registry: MetricsRegistry
   readonly log: Logger
   readonly clock: () => Date
@@ -84,6 +90,7 @@ export type LedgerApp = {
   /** Null where nothing is sealed. */
   readonly erasures: Erasures | null
   readonly personal: PersonalReader
+  readonly revocations: Revocations
   /** Ends when what was taken in is recorded. */
   idle(): Promise<void>
 }
@@ -131,6 +138,7 @@ export function buildApp(deps: LedgerDeps): LedgerApp {
     sealer === null
       ? null
       : createErasures({ work, wall, sealer, sequencer, mark: keys.mark, clock, holdsFor: holdsOf })
+  const revocations = createRevocations({ work, sequencer, clock, onChange: deps.onRevocation ?? (() => undefined) })
   const sessions = createSessions({
     sequencer,
     wall,
@@ -180,6 +188,7 @@ export function buildApp(deps: LedgerDeps): LedgerApp {
   feedRoutes(http, { authenticator, wall, origin, personal })
   subjectRoutes(http, { authenticator, wall, personal })
   erasureRoutes(http, { authenticator, erasures })
+  revocationRoutes(http, { authenticator, revocations })
   residencyRoutes(http, { authenticator, residency, origin })
   exportRoutes(http, {
     authenticator,
@@ -197,6 +206,7 @@ export function buildApp(deps: LedgerDeps): LedgerApp {
   if (deps.retention !== undefined)
     retentionRoutes(http, { authenticator, wall, work, sequencer, clock, ...deps.retention })
   journeyRoutes(http, { authenticator, wall, keys, personal })
+  replayRoutes(http, { authenticator, wall, keys, sequencer })
   treeRoutes(http, { authenticator, wall, keys, origin })
 
   return {
@@ -205,6 +215,7 @@ export function buildApp(deps: LedgerDeps): LedgerApp {
     sequencer,
     erasures,
     personal,
+    revocations,
     async idle() {
       await sequencer.idle()
       await sessions.idle()

@@ -7,6 +7,7 @@ import { KUBERNETES_VARIABLES } from '#runtime/kubernetes/variables.ts'
 import { TELEMETRY_VARIABLES } from '#runtime/telemetry/variables.ts'
 import { ARCHIVE_VARIABLES } from './archive/variables.ts'
 import { EXPORT_VARIABLES, mailSettings, type MailSettings } from './export/variables.ts'
+import { checkKafkaVariables, KAFKA_VARIABLES } from './kafka/variables.ts'
 
 const databaseUrl = (description: string): Type.TString =>
   Type.String({
@@ -164,60 +165,7 @@ export const LEDGER_CONFIG = Type.Object({
     description:
       'Percent of the time that the background verifier may take, in one ledger process at a time; 0 switches it off in this one.',
   }),
-  SIGNET_KAFKA_BOOTSTRAP_SERVERS: Type.Optional(
-    Type.String({
-      pattern: '^[^\\s,:]+:[0-9]{1,5}(,[^\\s,:]+:[0-9]{1,5})*$',
-      allowed: 'HOST:PORT, several with commas between',
-      description: 'Kafka brokers to begin with. No Kafka where unset.',
-    }),
-  ),
-  SIGNET_KAFKA_TOPIC: Type.Optional(
-    Type.String({
-      pattern: '^[a-zA-Z0-9._-]{1,249}$',
-      allowed: 'the name of a topic',
-      description: 'Topic that every chain is handed on to, as CloudEvents; it has to be there. None where unset.',
-    }),
-  ),
-  SIGNET_KAFKA_MAX_MESSAGE_BYTES: Type.Integer({
-    default: 900_000,
-    minimum: 16_384,
-    maximum: 64 * 1024 * 1024,
-    description:
-      'Bytes of a message at most, below `max.message.bytes` of the topic; a record past it goes out as a reference.',
-  }),
-  SIGNET_KAFKA_INGEST_TOPICS: Type.Optional(
-    Type.String({
-      pattern: '^[a-zA-Z0-9._-]{1,237}=[^\\s,=]{1,512}(,[a-zA-Z0-9._-]{1,237}=[^\\s,=]{1,512})*$',
-      allowed: 'TOPIC=TENANT, several with commas between',
-      description:
-        'Topics whose messages are recorded, each for one tenant; what is refused goes to `TOPIC.dead-letter`. The broker has to allow only that tenant to write to it.',
-    }),
-  ),
-  SIGNET_KAFKA_INGEST_GROUP: Type.String({
-    default: 'signet-ledger',
-    pattern: '^[a-zA-Z0-9._-]{1,249}$',
-    allowed: 'the name of a consumer group',
-    description: 'Consumer group in which the ledger processes share the ingest topics.',
-  }),
-  SIGNET_KAFKA_TLS: Type.Enum(['off', 'on'], {
-    default: 'off',
-    description: 'Whether the brokers are spoken to over TLS.',
-  }),
-  SIGNET_KAFKA_TLS_CA: Type.Optional(
-    Type.String({
-      minLength: 1,
-      description: 'PEM file with the authorities of the brokers; those of Node where unset.',
-    }),
-  ),
-  SIGNET_KAFKA_SASL_MECHANISM: Type.Optional(
-    Type.Enum(['PLAIN', 'SCRAM-SHA-256', 'SCRAM-SHA-512'], {
-      description: 'How the ledger says who it is to the brokers; not at all where unset.',
-    }),
-  ),
-  SIGNET_KAFKA_SASL_USERNAME: Type.Optional(Type.String({ minLength: 1, description: 'Its name there.' })),
-  SIGNET_KAFKA_SASL_PASSWORD_FILE: Type.Optional(
-    Type.String({ minLength: 1, description: 'File with its password there.' }),
-  ),
+  ...KAFKA_VARIABLES,
   SIGNET_LEDGER_WALL_LOG: Type.Optional(
     Type.String({
       minLength: 1,
@@ -284,17 +232,7 @@ export function readLedgerConfig(env: Environment = process.env): LedgerConfig {
       'neither SIGNET_LEDGER_TOKENS nor SIGNET_LEDGER_AUDIENCE is set; without both nobody could call the ledger',
     )
   }
-  const sasl = [
-    values.SIGNET_KAFKA_SASL_MECHANISM,
-    values.SIGNET_KAFKA_SASL_USERNAME,
-    values.SIGNET_KAFKA_SASL_PASSWORD_FILE,
-  ].filter((value) => value !== undefined)
-  if (sasl.length !== 0 && sasl.length !== 3) {
-    throw new SignetError(
-      'CONFIG_INVALID',
-      'SIGNET_KAFKA_SASL_MECHANISM, SIGNET_KAFKA_SASL_USERNAME and SIGNET_KAFKA_SASL_PASSWORD_FILE must be set together',
-    )
-  }
+  checkKafkaVariables(values)
   return {
     ...values,
     listen: parseListenAddress('SIGNET_LEDGER_LISTEN', values.SIGNET_LEDGER_LISTEN),

@@ -61,6 +61,9 @@ export type NoticeEntry = {
     | RetentionNoticeType
     | 'audit.erasure'
     | 'identity.denied'
+    | 'identity.revoked'
+    | 'identity.reinstated'
+    | 'audit.replay'
     | 'audit.wall.attempt'
   readonly cause: readonly string[]
   readonly outcome: AuditEvent['outcome']

@@ -15,9 +15,12 @@ import { buildApp, type LedgerApp } from './app.ts'
 import { buildAuthenticator } from './authenticator.ts'
 import { readInitKeysConfig, readLedgerConfig, readMigrateConfig, type LedgerConfig } from './config.ts'
 import { readConfigFile } from './config-file.ts'
+import type { NoticeEntry, Producer } from './entry.ts'
 import { followClusterKeys, obtainClusterKeys, writeKeyringFile, type KeysSecret } from './identity/cluster-keys.ts'
 import { replaceableKeys } from './keys.ts'
 import { startKafka } from './kafka/start.ts'
+import { startRevocation } from './revocation/start.ts'
+import { keepRevocationsRecorded } from './revocation/upkeep.ts'
 import { startRetention } from './retention/ledger-retention.ts'
 import { migrateWall, migrateWork } from './store/migrations.ts'
 import { createExportMetrics } from './export/metrics.ts'
@@ -79,14 +82,23 @@ async function start(signal: AbortSignal): Promise<StartedProcess> {
   const retention = startRetention(config, { wall, work, clock, registry, log, signal: stopping.signal })
   const sealing = await startSealing(config, { wall, work, keys, clock, log, signal: stopping.signal })
   const archive = startArchive(config, { wall, work, keys, clock, log, registry })
+  const revoked = startRevocation({
+    url: config.SIGNET_LEDGER_STATE_URL,
+    applicationName: NAME,
+    clock,
+    onIdleError,
+  })
   const app = buildApp({
     archive: () => archive,
     wall,
     retention: retention.parts,
     work,
     keys,
-    authenticator,
-    denyList,
+    authenticator: revoked.guard(authenticator),
+    onRevocation: revoked.forget,
+    denyList: {
+      deniesStampsOf: async (producer) => denyList.deniesStampsOf(producer) || revoked.isRevoked(producer),
+    },
     registry,
     log,
     clock,
@@ -97,12 +109,14 @@ async function start(signal: AbortSignal): Promise<StartedProcess> {
     ...(sealing.sealer === null ? {} : { sealer: sealing.sealer }),
     ...(tls === null ? {} : { tls: tls.https }),
   })
-  denyList.onRefused((producer, notice) => {
+  const recordRefusal = (producer: Producer, notice: NoticeEntry): void => {
     log.warn({ ...producer, context: notice.context }, 'a producer that is shut out was refused')
     app.sequencer
       .append({ producer, entries: [notice] })
       .catch((error: unknown) => log.error({ error, ...producer }, 'a refusal is not recorded'))
-  })
+  }
+  denyList.onRefused(recordRefusal)
+  revoked.onRefused(recordRefusal)
   tls?.follow(app.http.server as unknown as TlsServer)
 
   const integrator = new Integrator({ wall, origin, signingKey: (at) => keys.ackKey(at).privateKey, clock })
@@ -129,6 +143,7 @@ async function start(signal: AbortSignal): Promise<StartedProcess> {
       : keepVerifying({ wall, work, keys, origin, clock, holder: randomUUID(), log, registry, sharePercent })
   const duty = retention.begin({ keys, sequencer: app.sequencer })
   const erasing = keepErasing({ sealer: sealing.sealer, erasures: app.erasures }, { log, registry })
+  const revoking = keepRevocationsRecorded(app.revocations, log)
   const kafka = await startKafka(config, {
     wall,
     work,
@@ -137,6 +152,7 @@ async function start(signal: AbortSignal): Promise<StartedProcess> {
     clock,
     holder: randomUUID(),
     sequencer: app.sequencer,
+    isRevoked: revoked.isRevoked,
     log,
     registry,
   })
@@ -164,12 +180,13 @@ async function start(signal: AbortSignal): Promise<StartedProcess> {
       mailer?.close()
       await duty.stop()
       await erasing.stop()
+      await revoking.stop()
       await wallLog?.stop()
       await app.idle()
       await tree.stop()
       await verifying?.stop()
       await retention.close()
-      await Promise.all([wall.end(), work.end(), kubernetes?.close()])
+      await Promise.all([wall.end(), work.end(), revoked.close(), kubernetes?.close()])
     },
   }
 }

@@ -47,7 +47,8 @@ export function toOcsf(seq: number, record: SealedRecord): Record<string, unknow
     type_uid: API_ACTIVITY * 100 + activity.id,
     type_name: `API Activity: ${activity.id === 99 ? 'Other' : activity.name}`,
     time: Date.parse(event.timestamp_utc),
-    duration: Math.round(event.latency_ms),
+    // A long; a producer may claim any number.
+    duration: Math.min(Math.round(event.latency_ms), Number.MAX_SAFE_INTEGER),
     severity_id: severity.id,
     severity: severity.name,
     status_id: status.id,

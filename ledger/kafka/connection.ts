@@ -1,11 +1,15 @@
 import { readFile } from 'node:fs/promises'
-import { findErrorBy, GenericError, MultipleErrors, type BaseOptions } from '@platformatic/kafka'
+import { isIP } from 'node:net'
+import { createSecureContext, type SecureContextOptions } from 'node:tls'
+import { findErrorBy, type BaseOptions, type GenericError } from '@platformatic/kafka'
 import { SignetError } from '#core/error/signet-error.ts'
 
 export type KafkaConfig = {
   readonly SIGNET_KAFKA_BOOTSTRAP_SERVERS?: string
   readonly SIGNET_KAFKA_TLS: 'off' | 'on'
   readonly SIGNET_KAFKA_TLS_CA?: string
+  readonly SIGNET_KAFKA_TLS_CERT?: string
+  readonly SIGNET_KAFKA_TLS_KEY?: string
   readonly SIGNET_KAFKA_SASL_MECHANISM?: 'PLAIN' | 'SCRAM-SHA-256' | 'SCRAM-SHA-512'
   readonly SIGNET_KAFKA_SASL_USERNAME?: string
   readonly SIGNET_KAFKA_SASL_PASSWORD_FILE?: string
@@ -17,6 +21,7 @@ export type KafkaConnection = Pick<
   | 'clientId'
   | 'bootstrapBrokers'
   | 'tls'
+  | 'tlsServerName'
   | 'sasl'
   | 'timeout'
   | 'connectTimeout'
@@ -28,37 +33,64 @@ export type KafkaConnection = Pick<
 const REQUEST_TIMEOUT_MS = 10_000
 const CONNECT_TIMEOUT_MS = 5_000
 
-/** @throws SignetError CONFIG_INVALID for a file that cannot be read; null where no broker is named */
+/**
+ * Reads the files anew for each client, so that a password or a certificate that was replaced counts without a restart. Null where no broker is named.
+ * @throws SignetError CONFIG_INVALID for a file that cannot be read or used
+ */
 export async function kafkaConnection(config: KafkaConfig, clientId: string): Promise<KafkaConnection | null> {
-  const servers = config.SIGNET_KAFKA_BOOTSTRAP_SERVERS
+  const servers = config.SIGNET_KAFKA_BOOTSTRAP_SERVERS?.split(',')
   if (servers === undefined) return null
   const { SIGNET_KAFKA_SASL_MECHANISM: mechanism, SIGNET_KAFKA_SASL_USERNAME: username } = config
-  const passwordFile = config.SIGNET_KAFKA_SASL_PASSWORD_FILE
-  const ca = config.SIGNET_KAFKA_TLS_CA
+  const password = await fileOf(config, 'SIGNET_KAFKA_SASL_PASSWORD_FILE')
   return {
     clientId,
-    bootstrapBrokers: servers.split(','),
+    bootstrapBrokers: servers,
     timeout: REQUEST_TIMEOUT_MS,
     connectTimeout: CONNECT_TIMEOUT_MS,
     retries: 2,
     retryDelay: 250,
     autocreateTopics: false,
-    ...(config.SIGNET_KAFKA_TLS === 'off'
+    ...(config.SIGNET_KAFKA_TLS === 'off' ? {} : { tls: await tlsOf(config), tlsServerName: servers.every(isNamed) }),
+    ...(mechanism === undefined || username === undefined || password === undefined
       ? {}
-      : { tls: ca === undefined ? {} : { ca: await fileOf('SIGNET_KAFKA_TLS_CA', ca) } }),
-    ...(mechanism === undefined || username === undefined || passwordFile === undefined
-      ? {}
-      : {
-          sasl: {
-            mechanism,
-            username,
-            password: (await fileOf('SIGNET_KAFKA_SASL_PASSWORD_FILE', passwordFile)).replace(/\r?\n$/, ''),
-          },
-        }),
+      : { sasl: { mechanism, username, password: password.replace(/\r?\n$/, '') } }),
   }
 }
 
-async function fileOf(variable: string, path: string): Promise<string> {
+/** An address has no place in a TLS server name (RFC 6066, 3). */
+function isNamed(server: string): boolean {
+  return isIP(server.replace(/:\d+$/, '')) === 0
+}
+
+async function tlsOf(config: KafkaConfig): Promise<SecureContextOptions> {
+  const [ca, cert, key] = [
+    await fileOf(config, 'SIGNET_KAFKA_TLS_CA'),
+    await fileOf(config, 'SIGNET_KAFKA_TLS_CERT'),
+    await fileOf(config, 'SIGNET_KAFKA_TLS_KEY'),
+  ]
+  const tls = { ...(ca === undefined ? {} : { ca }), ...(cert === undefined || key === undefined ? {} : { cert, key }) }
+  try {
+    createSecureContext(tls)
+  } catch (cause) {
+    throw new SignetError(
+      'CONFIG_INVALID',
+      'SIGNET_KAFKA_TLS_CA, SIGNET_KAFKA_TLS_CERT and SIGNET_KAFKA_TLS_KEY name no PEM files that can be used: certificates, and the key of the first one',
+      { cause },
+    )
+  }
+  return tls
+}
+
+async function fileOf(
+  config: KafkaConfig,
+  variable:
+    | 'SIGNET_KAFKA_TLS_CA'
+    | 'SIGNET_KAFKA_TLS_CERT'
+    | 'SIGNET_KAFKA_TLS_KEY'
+    | 'SIGNET_KAFKA_SASL_PASSWORD_FILE',
+): Promise<string | undefined> {
+  const path = config[variable]
+  if (path === undefined) return undefined
   return readFile(path, 'utf8').catch((cause: unknown) => {
     throw new SignetError('CONFIG_INVALID', `${variable} names ${path}, which cannot be read`, { cause })
   })
@@ -69,19 +101,6 @@ export function isTooLarge(error: unknown): boolean {
   return ['MESSAGE_TOO_LARGE', 'RECORD_LIST_TOO_LARGE'].some(
     (id) => error instanceof Error && findErrorBy(error as GenericError, 'apiId', id) !== null,
   )
-}
-
-/** A word for logs and metrics: what the client or the broker calls it. */
-export function kafkaError(error: unknown): SignetError {
-  if (error instanceof SignetError) return error
-  const words = error instanceof Error ? messagesOf(error).slice(0, 4).join('; ') : 'unknown'
-  return new SignetError('KAFKA_UNAVAILABLE', `Kafka: ${words.slice(0, 500)}`, { cause: error })
-}
-
-function messagesOf(error: Error): string[] {
-  const own = error instanceof GenericError && typeof error['apiId'] === 'string' ? error['apiId'] : error.message
-  const inner = error instanceof AggregateError || error instanceof MultipleErrors ? (error.errors as Error[]) : []
-  return [own, ...inner.flatMap(messagesOf)]
 }
 
 /** The client takes names of headers as bytes only. */

@@ -2,21 +2,24 @@ import { once } from 'node:events'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Consumer, Producer, type Message, type MessagesStream } from '@platformatic/kafka'
 import { Counter } from 'prom-client'
-import { digestText } from '#core/crypto/digest.ts'
+import { digestText, sha256 } from '#core/crypto/digest.ts'
 import type { Logger } from '#runtime/telemetry/log.ts'
 import type { MetricsRegistry } from '#runtime/telemetry/metrics.ts'
 import type { BatchOutcome, LogEntry, Producer as Writer, RefusedEntry } from '../entry.ts'
 import { readLogItem, type StampKeys } from '../intake.ts'
 import type { Sequencer } from '../sequencer.ts'
-import { isTooLarge, kafkaError, wireHeaders, type KafkaConnection } from './connection.ts'
+import { isTooLarge, wireHeaders, type KafkaConnection } from './connection.ts'
+import { kafkaError } from './refusal.ts'
 
 export type IntakeDeps = {
-  readonly connection: KafkaConnection
+  readonly connect: () => Promise<KafkaConnection>
   /** Whose each topic is: the broker's ACLs say who may write to it. */
   readonly topics: ReadonlyMap<string, string>
   readonly group: string
   readonly sequencer: Pick<Sequencer, 'append'>
   readonly keys: StampKeys
+  /** Whether nothing of this writer may be recorded now. @throws SignetError where nobody can tell: then it waits */
+  readonly isRevoked: (writer: Writer) => Promise<boolean>
   readonly log: Logger
   readonly registry: MetricsRegistry
 }
@@ -41,7 +44,8 @@ export function writerOf(topic: string, tenant: string): Writer {
 
 /** Records what producers send to the topics, for as long as the process lives; the group shares the partitions among processes. */
 export function keepTakingIn(deps: IntakeDeps): { stop(): Promise<void> } {
-  const { connection, topics, log, registry } = deps
+  const { topics, log, registry } = deps
+  const doing = `reading ${[...topics.keys()].join(', ')} as the group ${deps.group}`
   const taken = new Counter({
     name: 'signet_kafka_intake_messages',
     help: 'Messages of ingest topics that were recorded, or were recorded before.',
@@ -63,6 +67,7 @@ export function keepTakingIn(deps: IntakeDeps): { stop(): Promise<void> } {
   const { signal } = stopped
 
   async function consume(): Promise<void> {
+    const connection = await deps.connect()
     const consumer = new Consumer({
       ...connection,
       groupId: deps.group,
@@ -105,7 +110,10 @@ export function keepTakingIn(deps: IntakeDeps): { stop(): Promise<void> } {
     const tenant = topics.get(topic)
     if (tenant === undefined) return
     const writer = writerOf(topic, tenant)
-    const entries = messages.map((message, index) => numbered(entryOf(message, writer, deps.keys), index + 1))
+    const revoked = await deps.isRevoked(writer)
+    const entries = messages.map((message, index) =>
+      numbered(revoked ? revokedEntry(message, writer) : entryOf(message, writer, deps.keys), index + 1),
+    )
     const outcome = await deps.sequencer.append({ producer: writer, entries })
     const poison = poisonOf(messages, entries, outcome)
     for (const one of poison) {
@@ -126,7 +134,7 @@ export function keepTakingIn(deps: IntakeDeps): { stop(): Promise<void> } {
       } catch (thrown) {
         if (signal.aborted) break
         if (performance.now() - startedAt > 60_000) failures = 0
-        const error = kafkaError(thrown)
+        const error = kafkaError(thrown, doing)
         errors.inc({ code: error.code })
         log.warn({ error }, 'intake from Kafka has to wait')
         await sleep(Math.min(MAX_PAUSE_MS, 250 * 2 ** failures++), undefined, { signal }).catch(() => undefined)
@@ -163,6 +171,19 @@ function valueOf(message: Received): Buffer {
 /** The same reading as of `POST /api/audit/logs`. */
 function entryOf(message: Received, writer: Writer, keys: StampKeys): LogEntry | RefusedEntry {
   return readLogItem(valueOf(message), writer, keys)
+}
+
+/** It stays in the dead-letter topic, to be sent again when the writer is let in again. */
+function revokedEntry(message: Received, { producerId }: Writer): RefusedEntry {
+  return {
+    kind: 'refused',
+    line: 0,
+    receivedDigest: sha256(valueOf(message)),
+    eventId: undefined,
+    position: undefined,
+    code: 'CREDENTIAL_REVOKED',
+    detail: `${producerId} was revoked`,
+  }
 }
 
 function numbered(entry: LogEntry | RefusedEntry, line: number): LogEntry | RefusedEntry {

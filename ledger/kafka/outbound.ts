@@ -8,11 +8,12 @@ import type { MetricsRegistry } from '#runtime/telemetry/metrics.ts'
 import { readFeedPage } from '../feed/page.ts'
 import { claimFeed, oldestAppended, readFeedCursors, readHeads, releaseFeed, saveFeedCursor } from '../store/feed.ts'
 import { withTree } from '../store/tree.ts'
-import { isTooLarge, kafkaError, wireHeaders, type KafkaConnection } from './connection.ts'
+import { isTooLarge, wireHeaders, type KafkaConnection } from './connection.ts'
 import { chunksOf, messagesOf, withoutData, type OutgoingMessage } from './message.ts'
+import { kafkaError } from './refusal.ts'
 
 export type OutboundDeps = {
-  readonly connection: KafkaConnection
+  readonly connect: () => Promise<KafkaConnection>
   readonly topic: string
   /** Bytes of a message, and of what is sent of one chain at a time, at most. */
   readonly maxMessageBytes: number
@@ -111,7 +112,7 @@ export function keepFeeding(deps: OutboundDeps): { stop(): Promise<void> } {
   }
 
   async function send(messages: readonly OutgoingMessage[], deadline: AbortSignal): Promise<void> {
-    producer ??= new Producer({ ...deps.connection, idempotent: true, acks: -1 })
+    producer ??= new Producer({ ...(await deps.connect()), idempotent: true, acks: -1 })
     try {
       await before(
         deadline,
@@ -161,7 +162,7 @@ export function keepFeeding(deps: OutboundDeps): { stop(): Promise<void> } {
         pauseMs = await round()
         failures = 0
       } catch (thrown) {
-        const error = kafkaError(thrown)
+        const error = kafkaError(thrown, `writing to the topic ${topic}`)
         metrics.errors.inc({ code: error.code })
         log.warn({ error, topic }, 'handing on to Kafka has to wait')
         pauseMs = Math.min(MAX_PAUSE_MS, 250 * 2 ** failures++)

@@ -1,26 +1,27 @@
 import { SignetError } from '#core/error/signet-error.ts'
 import type { LedgerConfig } from '../config.ts'
-import { kafkaConnection } from './connection.ts'
+import { kafkaConnection, type KafkaConnection } from './connection.ts'
 import { keepTakingIn, type IntakeDeps } from './intake.ts'
 import { keepFeeding, type OutboundDeps } from './outbound.ts'
 
-export type KafkaDeps = Omit<OutboundDeps, 'connection' | 'topic' | 'maxMessageBytes'> &
-  Omit<IntakeDeps, 'connection' | 'topics' | 'group'>
+const CLIENT_ID = 'signet-ledger'
+
+export type KafkaDeps = Omit<OutboundDeps, 'connect' | 'topic' | 'maxMessageBytes'> &
+  Omit<IntakeDeps, 'connect' | 'topics' | 'group'>
 
 /** Kafka in and out, as far as they are configured. @throws SignetError CONFIG_INVALID */
 export async function startKafka(config: LedgerConfig, deps: KafkaDeps): Promise<{ stop(): Promise<void> }> {
-  const connection = await kafkaConnection(config, 'signet-ledger')
-  if (connection === null) return { stop: async () => undefined }
+  const first = await kafkaConnection(config, CLIENT_ID)
+  if (first === null) return { stop: async () => undefined }
+  const connect = async (): Promise<KafkaConnection> => (await kafkaConnection(config, CLIENT_ID)) ?? first
   const topics = parseIngestTopics(config.SIGNET_KAFKA_INGEST_TOPICS ?? '')
   const topic = config.SIGNET_KAFKA_TOPIC
   if (topic !== undefined && topics.has(topic))
     throw new SignetError('CONFIG_INVALID', `SIGNET_KAFKA_TOPIC and SIGNET_KAFKA_INGEST_TOPICS both name ${topic}`)
   const maxMessageBytes = config.SIGNET_KAFKA_MAX_MESSAGE_BYTES
   const running = [
-    ...(topic === undefined ? [] : [keepFeeding({ ...deps, connection, topic, maxMessageBytes })]),
-    ...(topics.size === 0
-      ? []
-      : [keepTakingIn({ ...deps, connection, topics, group: config.SIGNET_KAFKA_INGEST_GROUP })]),
+    ...(topic === undefined ? [] : [keepFeeding({ ...deps, connect, topic, maxMessageBytes })]),
+    ...(topics.size === 0 ? [] : [keepTakingIn({ ...deps, connect, topics, group: config.SIGNET_KAFKA_INGEST_GROUP })]),
   ]
   return {
     async stop() {

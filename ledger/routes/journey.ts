@@ -2,18 +2,14 @@ import type { FastifyInstance } from 'fastify'
 import { SignetError } from '#core/error/signet-error.ts'
 import type { Authenticator } from '#runtime/identity/token.ts'
 import { withTenant, type Pool } from '#runtime/postgres/transaction.ts'
-import { readItem, rebuildJourney, type JourneyItem } from '../journey.ts'
+import { rebuildJourney, type JourneyItem } from '../journey.ts'
 import type { LedgerKeys } from '../keys.ts'
-import { ledgerTraceId } from '../ledger-event.ts'
+import { readJourney } from '../read-journey.ts'
 import type { PersonalReader } from '../seal/reader.ts'
-import { readGaps, readTrace } from '../store/journey.ts'
 import { requireIdentity, tenantOf } from './identity.ts'
 import { presentOpened } from './logs.ts'
 
 const TRACE_ID = /^[0-9a-f]{32}$/
-/** Events that a journey shows, fewer where they are big (`readTrace`). */
-const MAX_EVENTS = 1_000
-const MAX_GAPS = 100
 
 /** A trace from end to end: `GET /api/audit/traces/{trace_id}`. */
 export function journeyRoutes(
@@ -37,15 +33,7 @@ export function journeyRoutes(
       const { items, more, gaps } = await withTenant(
         wall,
         tenant,
-        async (client) => {
-          const { rows, more } = await readTrace(client, tenant, trace_id, MAX_EVENTS)
-          const shown = rows.map(readItem)
-          const traces = sessionsOf(shown).map(({ session, producerId }) =>
-            ledgerTraceId(keys.mark, { tenant, producerId }, session),
-          )
-          const found = traces.length === 0 ? [] : await readGaps(client, tenant, traces, MAX_GAPS)
-          return { items: shown, more, gaps: found.map(readItem) }
-        },
+        (client) => readJourney(client, { tenant, traceId: trace_id, mark: keys.mark }),
         { readOnly: true },
       )
       if (items.length === 0) throw new SignetError('NOT_FOUND', `no event of trace ${trace_id}`)
@@ -61,17 +49,6 @@ export function journeyRoutes(
       return reply.type('application/json').header('cache-control', 'no-store').send(JSON.stringify(answer))
     },
   )
-}
-
-/** The sessions that the events came in, each once. */
-function sessionsOf(items: readonly JourneyItem[]): { session: string; producerId: string }[] {
-  const sessions = new Map<string, { session: string; producerId: string }>()
-  for (const item of items) {
-    if (!('record' in item) || item.record.session === null) continue
-    const { session, producer_id: producerId } = item.record
-    sessions.set(`${producerId}\n${session}`, { session, producerId })
-  }
-  return [...sessions.values()]
 }
 
 function present(item: JourneyItem): Record<string, unknown> {

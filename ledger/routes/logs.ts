@@ -13,7 +13,14 @@ import type { LedgerKeys } from '../keys.ts'
 import { encodeCursor, parseLogsQuery, parseStampQuery } from '../query.ts'
 import type { PersonalReader } from '../seal/reader.ts'
 import type { Opened } from '../seal/sealer.ts'
-import { countRecords, findStamp, findStampOfRequest, searchRecords, type FoundRow } from '../store/search.ts'
+import {
+  countRecords,
+  findStamp,
+  findStampOfRequest,
+  mayHideSealed,
+  searchRecords,
+  type FoundRow,
+} from '../store/search.ts'
 import { requireIdentity, stampReaderOf, tenantOf } from './identity.ts'
 
 export type LogsDeps = {
@@ -39,7 +46,13 @@ export function logsRoutes(app: FastifyInstance, deps: LogsDeps): void {
         const last = rows.at(-1)
         const next_cursor = more && last !== undefined ? encodeCursor(last.seq, filter.order) : null
         const count = counts || filter.count ? await countRecords(client, tenant, filter, rows.length) : null
-        return { rows, next_cursor, ...(count === null ? {} : { count }) }
+        const hidden = filter.words === null ? null : await mayHideSealed(client, tenant, filter)
+        return {
+          rows,
+          next_cursor,
+          ...(count === null ? {} : { count }),
+          ...(hidden === null ? {} : { sealed_excluded: hidden }),
+        }
       },
       { readOnly: true },
     )

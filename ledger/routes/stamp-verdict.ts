@@ -2,10 +2,13 @@ import type { FastifyInstance } from 'fastify'
 import { judgeStamp, MAX_VERDICT_BYTES, STAMP_VERDICT_PATH, type StampVerdict } from '#core/stamp/verdict.ts'
 import { readStamp } from '#core/stamp/verify.ts'
 import type { Authenticator } from '#runtime/identity/token.ts'
-import type { DenyList } from '../identity/denied.ts'
+import type { Producer } from '../entry.ts'
 import type { LedgerKeys } from '../keys.ts'
 import { bodyOf, refuseEncoding } from './body.ts'
 import { requireIdentity, tenantOf } from './identity.ts'
+
+/** Says whose stamps nobody vouches for now. */
+export type StampDenial = { readonly deniesStampsOf: (producer: Producer) => boolean | Promise<boolean> }
 
 /**
  * Whether a stamp was made with a key of its producer, for who has no key but its own: a proxy whose service got the stamped answer of
@@ -16,11 +19,12 @@ export function stampVerdictRoutes(
   deps: {
     readonly authenticator: Authenticator
     readonly keys: Pick<LedgerKeys, 'stampKey'>
-    readonly denyList?: Pick<DenyList, 'deniesStampsOf'>
+    readonly denyList?: StampDenial
   },
 ): void {
-  const isDenied = (stampBytes: Buffer, tenant: string): boolean =>
-    deps.denyList?.deniesStampsOf({ tenant, producerId: readStamp(stampBytes).data_lineage.producer_id }) === true
+  const isDenied = async (stampBytes: Buffer, tenant: string): Promise<boolean> =>
+    (await deps.denyList?.deniesStampsOf({ tenant, producerId: readStamp(stampBytes).data_lineage.producer_id })) ===
+    true
   const denied = ({ version, stamp_hash }: StampVerdict): StampVerdict => ({
     version,
     stamp_hash,
@@ -39,7 +43,7 @@ export function stampVerdictRoutes(
     async (request, reply) => {
       const tenant = tenantOf(request)
       const found = judgeStamp(bodyOf(request), deps.keys, tenant)
-      const verdict = found.verified && isDenied(bodyOf(request), tenant) ? denied(found) : found
+      const verdict = found.verified && (await isDenied(bodyOf(request), tenant)) ? denied(found) : found
       return reply.type('application/json').header('cache-control', 'no-store').send(JSON.stringify(verdict))
     },
   )

@@ -29,6 +29,8 @@ const DIGEST_INDEXED: ReadonlySet<FilterColumn> = new Set([
 /** Records that are counted one by one; past them the count is a lower bound. */
 export const MAX_COUNTED = 10_000
 const COUNT_TIMEOUT_MS = 500
+/** A search must not take much longer for it: where nearly all is sealed and few records are asked for, looking on would read all of them. */
+const SEALED_TIMEOUT_MS = 50
 
 /** One page in the order of the chain or against it: `limit` rows at most, and whether there are more. */
 export async function searchRecords(
@@ -122,19 +124,57 @@ export async function countRecords(
 ): Promise<Count> {
   const values: unknown[] = [tenant, MAX_COUNTED + 1]
   const where = conditionsOf(filter, null, values, '$2')
-  await client.query(`SAVEPOINT count; SET LOCAL statement_timeout = ${COUNT_TIMEOUT_MS}`)
+  return inTime(
+    client,
+    async () => {
+      const { rows } = await client.query<{ n: number }>(
+        `SELECT count(*)::int AS n FROM (SELECT FROM signet.records WHERE ${where} LIMIT $2) AS found`,
+        values,
+      )
+      const n = rows[0]?.n ?? 0
+      return n > MAX_COUNTED ? { value: MAX_COUNTED, exact: false } : { value: n, exact: true }
+    },
+    { value: atLeast, exact: false },
+    COUNT_TIMEOUT_MS,
+  )
+}
+
+/**
+ * One of these stands in the words of every context with a sealed value, or with a person's name as a reference (`core/seal/event.ts`). A producer's
+ * own words may be these too.
+ */
+const SEALED_WORDS = ['sealed v1', 'subject']
+
+/**
+ * Whether a search for words may have passed something over because it is sealed: whether of the records that the rest of the filter finds one has
+ * something sealed in its context. True as well where that takes longer than 50 ms. To be called like `countRecords`.
+ */
+export async function mayHideSealed(client: Client, tenant: string, filter: RecordFilter): Promise<boolean> {
+  const values: unknown[] = [tenant, 1]
+  const anySealed = SEALED_WORDS.map(
+    (words) => `EXISTS (SELECT FROM signet.records WHERE ${conditionsOf({ ...filter, words }, null, values, '$2')})`,
+  )
+  return inTime(
+    client,
+    async () => {
+      const { rows } = await client.query<{ hidden: boolean }>(`SELECT ${anySealed.join(' OR ')} AS hidden`, values)
+      return rows[0]?.hidden !== false
+    },
+    true,
+    SEALED_TIMEOUT_MS,
+  )
+}
+
+/** What `work` reads, or `otherwise` where that takes longer. */
+async function inTime<T>(client: Client, work: () => Promise<T>, otherwise: T, timeoutMs: number): Promise<T> {
+  await client.query(`SAVEPOINT in_time; SET LOCAL statement_timeout = ${timeoutMs}`)
   try {
-    const { rows } = await client.query<{ n: number }>(
-      `SELECT count(*)::int AS n FROM (SELECT FROM signet.records WHERE ${where} LIMIT $2) AS found`,
-      values,
-    )
-    const n = rows[0]?.n ?? 0
-    return n > MAX_COUNTED ? { value: MAX_COUNTED, exact: false } : { value: n, exact: true }
+    return await work()
   } catch (error) {
     if (!(error instanceof pg.DatabaseError) || error.code !== QUERY_CANCELED) throw error
-    return { value: atLeast, exact: false }
+    return otherwise
   } finally {
-    await client.query('ROLLBACK TO count')
+    await client.query('ROLLBACK TO in_time')
   }
 }
 

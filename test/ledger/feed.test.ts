@@ -2,6 +2,7 @@ import { createHash, randomUUID } from 'node:crypto'
 import { setTimeout as sleep } from 'node:timers/promises'
 import pg from 'pg'
 import { afterAll, beforeAll, expect, test } from 'vitest'
+import { ocsfFaults } from '#test/support/ocsf.ts'
 import { startLedgerStack, type LedgerStack } from '#test/support/ledger.ts'
 import { buildEvent, buildLines, createClient } from '#test/support/producer.ts'
 
@@ -109,6 +110,10 @@ test('speaks CloudEvents and OCSF', async () => {
   })
   const ocsf = await client().get<Page<Record<string, unknown>>>(`/api/audit/feed?after=${cursor}&format=ocsf`)
   expect(ocsf.items[0]).toMatchObject({ class_uid: 6003, type_uid: 600304, status_id: 2 })
+  // All that was recorded so far, the ledger's own events too.
+  const all = await client().get<Page<unknown>>('/api/audit/feed?limit=1000&format=ocsf')
+  expect(all.items.flatMap(ocsfFaults)).toEqual([])
+  expect(all.items.length).toBeGreaterThan(1)
 })
 
 test('a record that was taken away leaves a range that is named, one that was changed its fault', async () => {

@@ -9,6 +9,12 @@ import { buildEvent, buildLines, createClient } from '#test/support/producer.ts'
 const OUT = 'signet-audit'
 const SMALL = 'signet-audit-small'
 const IN = { acme: 'in-acme', globex: 'in-globex' }
+const IDENTITIES = [
+  { name: 'proxy', tenant: 'acme', producer_id: 'demo/api', scopes: ['audit:write', 'audit:read'] },
+  { name: 'auditor', tenant: 'acme', scopes: ['audit:read'] },
+  { name: 'admin', tenant: 'acme', scopes: ['audit:admin'] },
+  { name: 'globex-proxy', tenant: 'globex', producer_id: 'demo/api', scopes: ['audit:write', 'audit:read'] },
+]
 const DEADLINE_MS = 90_000
 
 let broker: TestBroker
@@ -78,7 +84,7 @@ const metric = async (name: string): Promise<number[]> =>
   )
 
 beforeAll(async () => {
-  ;[broker, stack] = await Promise.all([startBroker(), startLedgerStack({ ledgers: 0 })])
+  ;[broker, stack] = await Promise.all([startBroker(), startLedgerStack({ ledgers: 0, identities: IDENTITIES })])
   const ins = Object.values(IN)
   await broker.createTopics([OUT, ...ins, ...ins.map((topic) => `${topic}.dead-letter`)])
   await broker.createTopics([SMALL], { config: { 'max.message.bytes': '8000' } })
@@ -270,4 +276,37 @@ test('intake goes on after a silence that began while it was recording', async (
     // The silence is the point: several of the client's fetches have to come back empty.
     await sleep(3_000)
   }
+})
+
+test('while its writer is revoked, what comes by a topic goes to the dead letters; that of another topic is recorded', async () => {
+  const admin = createClient(running()[0]?.url ?? '', stack.token('admin'))
+  const revocations = '/api/audit/tokens/revocations'
+  const made = await admin.post(revocations, JSON.stringify({ producer_id: `kafka/${IN.acme}`, reason: 'incident 12' }))
+  const { id, ...rest } = (await made.json()) as { id: string }
+  expect([made.status, rest]).toMatchObject([201, { state: 'revoked' }])
+  const shutOut = buildEvent({ actor: 'service:revoked' })
+  const other = buildEvent({ actor: 'service:other' })
+  await produce(IN.acme, [JSON.stringify(shutOut)])
+  await produce(IN.globex, [JSON.stringify(other)])
+  const letters = await drain(`${IN.acme}.dead-letter`, (all) =>
+    all.some(({ headers }) => headers['signet-error-code'] === 'CREDENTIAL_REVOKED'),
+  )
+  expect(letters.at(-1)?.value.toString()).toBe(JSON.stringify(shutOut))
+  await until(
+    'the event of the other topic',
+    () => recordedBy(`kafka/${IN.globex}`, 'globex-proxy'),
+    (found) => found.some(({ event_id }) => event_id === other.event_id),
+  )
+  const lifted = await fetch(`${running()[0]?.url}${revocations}/${id}?reason=over`, {
+    method: 'DELETE',
+    headers: { authorization: `Bearer ${stack.token('admin')}` },
+  })
+  expect([lifted.status, await lifted.json()]).toMatchObject([200, { state: 'lifted' }])
+  // From the dead letters, the same again.
+  await produce(IN.acme, [JSON.stringify(shutOut)])
+  await until(
+    'the event that was shut out',
+    () => recordedBy(`kafka/${IN.acme}`),
+    (found) => found.some(({ event_id }) => event_id === shutOut.event_id),
+  )
 })

@@ -169,6 +169,32 @@ describe('finding a person', () => {
     expect(items).toHaveLength(want)
   })
 
+  it('a search for words says whether something sealed was passed over, and finds none of it', async () => {
+    const contexts = [{ note: 'plain' }, { note: 'plain', user: 'dino' }, { note: 'plain', phone: PHONE }]
+    const events = contexts.map((context, index) => {
+      const trace_id = randomUUID().replaceAll('-', '')
+      return { event: buildEvent({ actor: 'service:crm', trace_id, context }), line: index + 1 }
+    })
+    const own = randomUUID()
+    await client('proxy').append(
+      events.map((each) => lineOf({ session: own, spool_seq: each.line, event: each.event })),
+    )
+    const search = async (query: string, name = 'officer', list = '/api/audit/logs') => {
+      type Answer = { items?: unknown[]; data?: unknown[]; sealed_excluded?: boolean }
+      const { items, data, sealed_excluded } = await client(name).get<Answer>(`${list}?${query}`)
+      return [(items ?? data)?.length, sealed_excluded]
+    }
+    const [plain, named, sealed] = events.map(({ event: { trace_id } }) => `trace_id=${trace_id}`)
+    // Where looking takes too long the answer is true: on a machine that is busy, ask again.
+    await expect.poll(() => search(`q=plain&${plain}`), { timeout: 30_000 }).toEqual([1, false])
+    expect(await search(`q=plain&${named}`)).toEqual([1, true])
+    expect(await search(`q=dino&${named}`)).toEqual([0, true])
+    expect(await search(`q=plain&${sealed}`)).toEqual([1, true])
+    expect(await search(`q=901820&${sealed}`, 'officer', '/api/v1/audit-trail')).toEqual([0, true])
+    expect(await search(`${sealed}`)).toEqual([1, undefined])
+    await expect.poll(() => search(`q=plain&${sealed}`, 'globex-proxy'), { timeout: 30_000 }).toEqual([0, false])
+  })
+
   it('finds everything that is held about somebody, wherever it stands', async () => {
     const named = [
       buildEvent({ actor: 'barney' }),

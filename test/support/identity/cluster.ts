@@ -30,7 +30,7 @@ export type IdentityCluster = {
   /** Puts a keyring in the Secret's and the file's place. */
   setKeyring(keyring: Keyring): Promise<void>
   call(request: {
-    method?: 'GET' | 'POST'
+    method?: 'GET' | 'POST' | 'DELETE'
     path: string
     token: string
     body?: unknown
@@ -64,7 +64,10 @@ namespaces:
 `
 const SERVICE_ACCOUNTS = {
   version: 1,
-  service_accounts: { [`${SYSTEM}/signet-operator`]: { tenant: 'acme', scopes: ['audit:write', 'audit:read'] } },
+  service_accounts: {
+    [`${SYSTEM}/signet-operator`]: { tenant: 'acme', scopes: ['audit:write', 'audit:read'] },
+    [`${SYSTEM}/signet-admin`]: { tenant: 'acme', scopes: ['audit:admin', 'audit:read'] },
+  },
 }
 
 export async function startIdentityCluster(): Promise<IdentityCluster> {
