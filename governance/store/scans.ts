@@ -118,6 +118,9 @@ export async function findResult(client: Client, tenant: string, id: string): Pr
 
 type Difference = Pick<ResultRow, 'rule_id' | 'user_id' | 'finding' | 'severity'>
 
+/** Compared by equality alone, so that the database can hash both: IS NOT DISTINCT FROM would look at each pair of a rule's users. */
+const NOBODY = "'00000000-0000-0000-0000-000000000000'::uuid"
+
 /** Failures that one scan has and another has not: at most `limit`. */
 export async function onlyIn(
   client: Client,
@@ -130,7 +133,7 @@ export async function onlyIn(
     `SELECT r.rule_id, r.user_id, r.finding, r.severity FROM signet.scan_results r
      WHERE r.tenant = $1 AND r.scan_id = $2 AND NOT r.passed AND NOT EXISTS (
        SELECT 1 FROM signet.scan_results o WHERE o.tenant = $1 AND o.scan_id = $3 AND NOT o.passed
-         AND o.rule_id = r.rule_id AND o.user_id IS NOT DISTINCT FROM r.user_id)
+         AND o.rule_id = r.rule_id AND coalesce(o.user_id, ${NOBODY}) = coalesce(r.user_id, ${NOBODY}))
      ORDER BY r.rule_id, r.user_id LIMIT $4`,
     [tenant, scanId, otherId, limit],
   )
