@@ -10,7 +10,7 @@ import {
   type FastifyHttpsOptions,
   type FastifyInstance,
 } from 'fastify'
-import { useProblemResponses } from '#runtime/http/problem.ts'
+import { answerFrameworkError, useProblemResponses } from '#runtime/http/problem.ts'
 import { uuidV7 } from '#runtime/identifier.ts'
 import type { Pool } from '#runtime/postgres/transaction.ts'
 import type { Logger } from '#runtime/telemetry/log.ts'
@@ -83,10 +83,13 @@ export async function buildApp(deps: GovernanceDeps): Promise<FastifyInstance> {
     loggerInstance: logger,
     logController: new LogController({ disableRequestLogging: true }),
     genReqId: () => uuidV7(),
+    frameworkErrors: answerFrameworkError,
     requestTimeout: REQUEST_TIMEOUT_MS,
     connectionTimeout: 120_000,
     keepAliveTimeout: 72_000,
     bodyLimit: BODY_LIMIT,
+    // No limit but that of the whole head: what a part may be is for its schema to say.
+    routerOptions: { maxParamLength: 16_384 },
     return503OnClosing: true,
     forceCloseConnections: 'idle',
   } as const satisfies FastifyHttpOptions<Server> & Partial<FastifyHttpsOptions<HttpsServer>>

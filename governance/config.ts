@@ -144,9 +144,17 @@ export const GOVERNANCE_CONFIG = Type.Object({
     Type.String({
       minLength: 1,
       allowed: 'the path of a file',
-      description: 'File with what Stripe signs its events with, JSON by tenant: `{"acme": "whsec_…"}`; read at start.',
+      description:
+        'File with what Stripe signs its events with, JSON by tenant: `{"acme": "whsec_…"}`; read at start. In a cluster a mounted Secret (`governance.stripe`).',
     }),
   ),
+  SIGNET_GOVERNANCE_EVENT_DAYS: Type.Integer({
+    default: 400,
+    minimum: 62,
+    maximum: 3_660,
+    description:
+      'How long compliance events are kept, in days, with violations that were resolved as long ago. What is not resolved stays.',
+  }),
   SIGNET_GOVERNANCE_BILLING_URL: Type.Optional(
     Type.String({
       pattern: '^https?://[^\\s/]+/?$',

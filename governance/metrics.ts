@@ -54,6 +54,11 @@ export function createGovernanceMetrics(registry: MetricsRegistry) {
       labelNames: ['outcome'] as const,
       registers,
     }),
+    eventsDeleted: new Counter({
+      name: 'signet_governance_events_deleted',
+      help: 'Compliance events that were old and are deleted',
+      registers,
+    }),
     outcomesRefused: new Gauge({
       name: 'signet_governance_outcomes_refused',
       help: 'Outcomes that the ledger refuses, at the last sweep',

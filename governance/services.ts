@@ -28,6 +28,7 @@ import type { CompilerDeps } from './policies/compile.ts'
 import { openArtifactStore, type ArtifactStore } from './evidence/artifact-store.ts'
 import { keepCollecting } from './evidence/collector.ts'
 import type { EventRules } from './events/judge.ts'
+import { keepForgetting } from './events/retention.ts'
 import { keepDelivering } from './connectors/deliver.ts'
 import { messageOf } from './connectors/message.ts'
 import { createSecretBox, readSecretsKey, type SecretBox } from './connectors/sealed-secret.ts'
@@ -189,6 +190,14 @@ export async function createServices(
     onBlocks: (tenant) => publisher.touch(tenant),
     onAttempt: (outcome) => metrics.resolutions.inc({ outcome }),
   })
+  const forgetting = keepForgetting({
+    pool,
+    runner,
+    clock,
+    log,
+    days: config.SIGNET_GOVERNANCE_EVENT_DAYS,
+    onDeleted: (events) => metrics.eventsDeleted.inc(events),
+  })
   const secretsFile = config.SIGNET_GOVERNANCE_SECRETS_KEY_FILE
   const secrets = secretsFile === undefined ? null : createSecretBox(await readSecretsKey(secretsFile), randomBytes)
   const sender = createWebhookSender({
@@ -221,6 +230,7 @@ export async function createServices(
     evaluationTimeoutMs: config.SIGNET_POLICY_EVAL_TIMEOUT_MS,
     async stop() {
       await scanning.stop()
+      await forgetting.stop()
       await resolver.stop()
       await delivering.stop()
       await sender.close()

@@ -12,7 +12,7 @@ import type { Server as HttpsServer } from 'node:https'
 import type { TlsOptions } from 'node:tls'
 import { Counter, Histogram } from 'prom-client'
 import { STAMP_ROOT_HEADER } from '#core/identity/exchange.ts'
-import { useProblemResponses } from '#runtime/http/problem.ts'
+import { answerFrameworkError, useProblemResponses } from '#runtime/http/problem.ts'
 import { uuidV7 } from '#runtime/identifier.ts'
 import type { Authenticator } from '#runtime/identity/token.ts'
 import type { Pool } from '#runtime/postgres/transaction.ts'
@@ -155,6 +155,7 @@ export function buildApp(deps: LedgerDeps): LedgerApp {
     loggerInstance: logger,
     logController: new LogController({ disableRequestLogging: true }),
     genReqId: () => uuidV7(),
+    frameworkErrors: answerFrameworkError,
     requestTimeout: REQUEST_TIMEOUT_MS,
     connectionTimeout: 120_000,
     keepAliveTimeout: 72_000,

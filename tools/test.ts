@@ -4,6 +4,7 @@ import path from 'node:path'
 import { ensureKafka } from '#tools/kafka/build.ts'
 import { ensureObjectStore } from '#tools/s3/build.ts'
 import { ensureOpa } from '#tools/opa/build.ts'
+import { ensureSchemathesis } from '#tools/schemathesis/build.ts'
 import { dependentsOf } from './checks/dependents.ts'
 import { startKubernetesBuilds, type Outcome } from './checks/kubernetes.ts'
 import { runStatic, runVitest, secondsSince, type CheckResult } from './checks/run.ts'
@@ -71,6 +72,12 @@ async function runChecks(wanted: ReadonlySet<Check>): Promise<CheckResult[]> {
         (error: unknown) => (error instanceof Error ? error.message : String(error)),
       )
     : Promise.resolve(null)
+  const schemathesis = wanted.has('integration')
+    ? ensureSchemathesis({ onProgress: (line) => process.stdout.write(`   [schemathesis] ${line}\n`) }).then(
+        () => null,
+        (error: unknown) => (error instanceof Error ? error.message : String(error)),
+      )
+    : Promise.resolve(null)
   const kubernetes =
     wanted.has('operator') || wanted.has('kubernetes')
       ? startKubernetesBuilds({ after: opa, onProgress: (line) => process.stdout.write(`   [kubernetes] ${line}\n`) })
@@ -91,6 +98,7 @@ async function runChecks(wanted: ReadonlySet<Check>): Promise<CheckResult[]> {
   await built('opa', opa)
   await built('kafka', kafka)
   await built('s3', objectStore)
+  await built('schemathesis', schemathesis)
   if (withOpa.length > 0) await check('policies', () => runVitest('policies', ['--project', 'unit', ...withOpa]))
   await check('integration', () => runVitest('integration', ['--project', 'integration']))
   if (kubernetes === null) return results

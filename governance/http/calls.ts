@@ -99,7 +99,9 @@ export function defineCall<const D extends Description>(
         return result === null ? reply.send() : reply.type(mediaType).send(result)
       }
       reply.status(status).header('cache-control', 'no-store')
-      return answer === null ? reply.send() : reply.type('application/json').send(JSON.stringify(result))
+      if (answer === null) return reply.send()
+      // A buffer: to a string fastify adds a charset, which JSON has no parameter for (RFC 8259, section 11).
+      return reply.type('application/json').send(Buffer.from(JSON.stringify(result)))
     },
   })
 }

@@ -5,10 +5,11 @@ import type { JsonObject } from '#core/json/value.ts'
 import { RULE_NAME_PATTERN } from '#core/rule/model.ts'
 import { defineCall, found, principalOf, read, requireVersion, write, type CallDeps } from '../http/calls.ts'
 import { ById, Id, Line, ListOf, PageOf, Paging, Time, Version } from '../http/schemas.ts'
-import { loggedScan, makeScan, storeScan } from '../scans/scan.ts'
+import { loggedScan, makeScan, requireRules, storeScan } from '../scans/scan.ts'
 import { nextRun, requireCron } from '../scans/schedule.ts'
 import type { Scanner } from '../scans/scanner.ts'
 import { DEFAULT_LIMIT, pageOf, parseCursor } from '../store/paging.ts'
+import { rulesToScan } from '../store/rules.ts'
 import {
   countSchedules,
   deleteSchedule,
@@ -280,6 +281,7 @@ function scheduleRoutes(app: FastifyInstance, deps: CallDeps): void {
       return write(deps, request, { action: 'write', resource, id }, { cron, rule_ids }, async (client, { tenant }) => {
         if ((await countSchedules(client, tenant)) >= MAX_SCHEDULES)
           throw new SignetError('POLICY_LIMIT', `there are ${MAX_SCHEDULES} schedules already, as many as there may be`)
+        requireRules(rule_ids, await rulesToScan(client, tenant, rule_ids))
         const row = await insertSchedule(client, tenant, {
           id,
           org_id: org_id ?? tenant,

@@ -1,8 +1,6 @@
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import Type from 'typebox'
 import { SignetError } from '#core/error/signet-error.ts'
-import { isSame } from '../access/principal.ts'
-import type { Rights } from '../actions/runner.ts'
 import type { BundlePublisher } from '../bundles/publisher.ts'
 import type { Catalog } from '../frameworks/catalog.ts'
 import { defineCall, found, principalOf, read, requireVersion, write, type CallDeps } from '../http/calls.ts'
@@ -11,53 +9,25 @@ import { DEFAULT_LIMIT, pageOf, parseCursor } from '../store/paging.ts'
 import {
   deleteApprovals,
   findWorkflow,
-  insertApproval,
   insertTransition,
   insertWorkflow,
-  listApprovers,
   listTransitions,
   listWorkflows,
-  openTasks,
   updateWorkflow,
-  type Release,
   type WorkflowRow,
 } from '../store/workflows.ts'
 import type { Client } from '#runtime/postgres/transaction.ts'
-import { legalTransitions, WORKFLOW_STATUSES } from '../workflows/status.ts'
+import { normalized, ReleaseShape, requireRelease } from '../workflows/release.ts'
+import { WORKFLOW_STATUSES } from '../workflows/status.ts'
 import { parseTime } from '../workflows/time.ts'
+import { approve, approversOf, requireLegal } from '../workflows/transition.ts'
 
 export type WorkflowRouteDeps = CallDeps & {
   readonly publisher: BundlePublisher
   readonly catalogs: ReadonlyMap<string, Catalog>
 }
 
-const MAX_RELEASE_DAYS = 366
-const DAY_MS = 86_400_000
-
 const Status = Type.Enum(WORKFLOW_STATUSES)
-const ReleaseShape = Type.Object(
-  {
-    resource: Type.String({
-      pattern: '^/[^\\x00-\\x20\\x7f]*$',
-      maxLength: 2_048,
-      description: 'Path template of the route: /reports/{name}.',
-    }),
-    version: Type.Optional(
-      Type.String({
-        pattern: '^[\\x21-\\x7e]+$',
-        maxLength: 512,
-        description: 'As the application declares it (Signet-Artifact-Version).',
-      }),
-    ),
-    digest: Type.Optional(Type.String({ pattern: '^sha256:[0-9a-f]{64}$', description: 'Of the content.' })),
-    channel: Type.Enum(['internal', 'external']),
-    expires_at: Time,
-  },
-  {
-    additionalProperties: false,
-    description: 'What may leave: this version, or exactly this content, by this channel, until then.',
-  },
-)
 const NewWorkflow = Type.Object(
   {
     regulation: Type.String({
@@ -319,66 +289,6 @@ export function workflowRoutes(app: FastifyInstance, deps: WorkflowRouteDeps): v
     const row = found(await findWorkflow(client, tenant, id), 'workflow')
     return present(row, await approversOf(client, tenant, id), nowMs())
   }
-}
-
-async function approversOf(client: Client, tenant: string, id: string): Promise<string[]> {
-  return (await listApprovers(client, tenant, id)).map(({ name }) => name)
-}
-
-/** Four eyes. @returns the status that follows @throws SignetError FORBIDDEN (who asked), CONFLICT (twice, steps that are open, what has ended) */
-async function approve(
-  client: Client,
-  { tenant, principal }: Rights,
-  row: WorkflowRow,
-  nowMs: number,
-): Promise<'approved' | 'in_review'> {
-  const { requester_kind, requester_id } = row
-  if (requester_kind !== 'system' && isSame(principal, { kind: requester_kind, id: requester_id }))
-    throw new SignetError('FORBIDDEN', `${principal.name} asked for this: somebody else has to approve it`)
-  if (row.release !== null) requireRelease(row.release, nowMs)
-  const open = await openTasks(client, tenant, row.id)
-  if (open > 0) throw new SignetError('CONFLICT', `${open} of its tasks are open`)
-  const { kind, id, name } = principal
-  if (!(await insertApproval(client, tenant, row.id, { kind, id, name })))
-    throw new SignetError('CONFLICT', `${name} has approved this already: another one has to`)
-  const approvers = await listApprovers(client, tenant, row.id)
-  return approvers.length >= row.required_approvals ? 'approved' : 'in_review'
-}
-
-function requireLegal(row: WorkflowRow, status: WorkflowRow['status']): void {
-  // What is let out is taken back whatever else waits.
-  if (row.paused && status !== 'revoked') throw new SignetError('CONFLICT', 'this workflow is paused: resume it first')
-  const legal = legalTransitions(row.status)
-  if (legal.includes(status)) return
-  throw new SignetError(
-    'CONFLICT',
-    legal.length === 0
-      ? `this workflow is ${row.status}, which is final`
-      : `a workflow that is ${row.status} cannot become ${status}; it can become ${legal.join(', ')}`,
-  )
-}
-
-/** PostgreSQL knows no offset beyond 15:59, which RFC 3339 has: one such text in a row would end every look at the tenant's releases. */
-function normalized(release: Release): Release {
-  return { ...release, expires_at: parseTime(release.expires_at, '/release/expires_at').toISOString() }
-}
-
-/** @throws SignetError REQUEST_INVALID: it names neither version nor digest, has ended, or would never end */
-function requireRelease({ version, digest, expires_at }: Release, nowMs: number): void {
-  // An approval of whatever a route may ever answer would approve what nobody has seen.
-  if (version === undefined && digest === undefined)
-    throw new SignetError(
-      'REQUEST_INVALID',
-      'the body at /release names neither version nor digest of what it approves',
-    )
-  const expiresMs = Date.parse(expires_at)
-  if (!(expiresMs > nowMs))
-    throw new SignetError('REQUEST_INVALID', 'the release at /release/expires_at has ended already')
-  if (expiresMs > nowMs + MAX_RELEASE_DAYS * DAY_MS)
-    throw new SignetError(
-      'REQUEST_INVALID',
-      `the release at /release/expires_at ends in more than ${MAX_RELEASE_DAYS} days`,
-    )
 }
 
 const OVERDUE: ReadonlySet<string> = new Set(['draft', 'in_review'])

@@ -1,7 +1,9 @@
 import { SignetError } from '#core/error/signet-error.ts'
 import type { JsonObject } from '#core/json/value.ts'
 import { withTenant, type Client, type Pool } from '#runtime/postgres/transaction.ts'
-import { openRemediation } from '../remediation/open.ts'
+import { dueAt } from '../remediation/status.ts'
+import type { Rule } from '../rules/rule.ts'
+import { openRemediations } from '../store/remediation.ts'
 import { rulesToScan } from '../store/rules.ts'
 import { insertResults, insertScan, type NewResult, type ScanRow } from '../store/scans.ts'
 import type { Scanner } from './scanner.ts'
@@ -34,9 +36,7 @@ export async function makeScan(deps: ScanDeps, request: ScanRequest): Promise<Ma
   const rules = await withTenant(deps.pool, tenant, (client) => rulesToScan(client, tenant, ruleIds), {
     readOnly: true,
   })
-  const missing = ruleIds?.find((id) => !rules.some((rule) => rule.id === id))
-  if (missing !== undefined)
-    throw new SignetError('REQUEST_INVALID', `the body at /rule_ids names ${missing}, which is no rule`)
+  requireRules(ruleIds, rules)
   if (rules.length === 0) throw new SignetError('REQUEST_INVALID', 'there is no active rule to scan with')
   const { found, problems } = await deps.scanner.scan(tenant, rules, given, userId)
   const results = found.map(({ rule, userId, passed, finding, details }): NewResult => ({
@@ -71,6 +71,14 @@ export async function makeScan(deps: ScanDeps, request: ScanRequest): Promise<Ma
   }
 }
 
+/** @throws SignetError REQUEST_INVALID: one that is asked for is not there */
+export function requireRules(ruleIds: readonly string[] | null, rules: readonly Pick<Rule, 'id'>[]): void {
+  const there = new Set(rules.map(({ id }) => id))
+  const missing = ruleIds?.find((id) => !there.has(id))
+  if (missing !== undefined)
+    throw new SignetError('REQUEST_INVALID', `the body at /rule_ids names ${missing}, which is no rule`)
+}
+
 /** Stores a scan, and opens an action for each failure, in the transaction of `client`. @returns how many are new */
 export async function storeScan(
   client: Client,
@@ -80,12 +88,23 @@ export async function storeScan(
 ): Promise<number> {
   await insertScan(client, tenant, scan)
   await insertResults(client, tenant, scan, results)
-  const opening = { newId: deps.newId, nowMs: deps.clock().getTime(), by: scan.requested_by }
-  let opened = 0
-  for (const result of results) {
-    if (!result.passed && (await openRemediation(client, tenant, result, opening)).isNew) opened += 1
-  }
-  return opened
+  const nowMs = deps.clock().getTime()
+  const failed = results.filter(({ passed }) => !passed)
+  return openRemediations(
+    client,
+    tenant,
+    failed.map(({ id, rule_id, user_id, severity, finding }) => ({
+      id: deps.newId(),
+      result_id: id,
+      rule_id,
+      user_id,
+      severity,
+      finding,
+      due_at: dueAt(severity, nowMs).toISOString(),
+      history_id: deps.newId(),
+    })),
+    scan.requested_by,
+  )
 }
 
 /** What the log has of a scan. */

@@ -59,20 +59,6 @@ export async function insertRemediation(
   return rows[0] ?? null
 }
 
-export async function findOpenRemediation(
-  client: Client,
-  tenant: string,
-  ruleId: string,
-  userId: string | null,
-): Promise<RemediationRow | null> {
-  const { rows } = await client.query<RemediationRow>(
-    `SELECT ${COLUMNS} FROM signet.remediation_actions
-     WHERE tenant = $1 AND rule_id = $2 AND user_id IS NOT DISTINCT FROM $3 AND status IN ('open', 'in_progress')`,
-    [tenant, ruleId, userId],
-  )
-  return rows[0] ?? null
-}
-
 export async function findRemediation(
   client: Client,
   tenant: string,
@@ -150,20 +136,47 @@ export async function insertHistory(
   )
 }
 
-/** That a failure is still there, once a day. */
-export async function noteSeenAgain(
+export type NewRemediation = Pick<
+  RemediationRow,
+  'id' | 'result_id' | 'rule_id' | 'user_id' | 'severity' | 'finding'
+> & {
+  readonly due_at: string
+  /** Of its first line of history. */
+  readonly history_id: string
+}
+
+/**
+ * Opens actions; where one is open for the rule and user already, its history has instead that the failure was seen again, once a day. One
+ * statement, however many there are. @returns how many are new
+ */
+export async function openRemediations(
   client: Client,
   tenant: string,
-  actionId: string,
-  made: Pick<HistoryRow, 'id' | 'made_by' | 'details'>,
-): Promise<void> {
-  await client.query(
-    `INSERT INTO signet.remediation_history (tenant, id, action_id, kind, made_by, details)
-     SELECT $1, $2, $3, 'seen_again', $4, $5 WHERE NOT EXISTS (SELECT 1 FROM signet.remediation_history
-       WHERE tenant = $1 AND action_id = $3 AND kind = 'seen_again' AND created_at > now() - interval '1 day')`,
-    [tenant, made.id, actionId, made.made_by, JSON.stringify(made.details)],
+  made: readonly NewRemediation[],
+  by: string,
+): Promise<number> {
+  const { rows } = await client.query<{ count: number }>(
+    `WITH failed AS (SELECT * FROM jsonb_to_recordset($2::jsonb) AS f(id uuid, result_id uuid, rule_id text, user_id uuid, severity text,
+         finding text, due_at timestamptz, history_id uuid)),
+       opened AS (INSERT INTO signet.remediation_actions (tenant, id, result_id, rule_id, user_id, severity, finding, due_at)
+         -- In one order, so that two scans at once wait for each other rather than both for ever.
+         SELECT $1, id, result_id, rule_id, user_id, severity, finding, due_at FROM failed ORDER BY rule_id, user_id
+         ON CONFLICT DO NOTHING RETURNING id),
+       -- What was open before this statement: it does not see what it inserts itself.
+       seen AS (SELECT f.history_id, a.id, f.result_id FROM failed f JOIN signet.remediation_actions a
+         ON a.tenant = $1 AND a.rule_id = f.rule_id AND coalesce(a.user_id, ${NOBODY}) = coalesce(f.user_id, ${NOBODY}) AND a.status IN ('open', 'in_progress')
+         WHERE NOT EXISTS (SELECT 1 FROM signet.remediation_history h WHERE h.tenant = $1 AND h.action_id = a.id AND h.kind = 'seen_again'
+           AND h.created_at > now() - interval '1 day')),
+       told AS (INSERT INTO signet.remediation_history (tenant, id, action_id, kind, made_by, details)
+         SELECT $1, f.history_id, f.id, 'opened', $3, jsonb_build_object('result_id', f.result_id) FROM failed f JOIN opened USING (id)
+         UNION ALL SELECT $1, history_id, id, 'seen_again', $3, jsonb_build_object('result_id', result_id) FROM seen)
+     SELECT count(*)::int AS count FROM opened`,
+    [tenant, JSON.stringify(made), by],
   )
+  return rows[0]?.count ?? 0
 }
+/** As the index of what is open has it. */
+const NOBODY = "'00000000-0000-0000-0000-000000000000'::uuid"
 
 /** Oldest first, the last thousand. */
 export async function listHistory(client: Client, tenant: string, actionId: string): Promise<HistoryRow[]> {

@@ -11,7 +11,7 @@ import type { ServerOptions } from 'node:https'
 import { SignetError } from '#core/error/signet-error.ts'
 import { createHeldPolls, LONG_POLL_TYPE, matchesEtag, preferredWaitSeconds } from '#engine/bundle/held-polls.ts'
 import type { Clock } from '#operator/clock.ts'
-import { problemOf, useProblemResponses } from '#runtime/http/problem.ts'
+import { answerFrameworkError, problemOf, useProblemResponses } from '#runtime/http/problem.ts'
 import { uuidV7 } from '#runtime/identifier.ts'
 import type { ServiceAccountAuthenticator } from '#runtime/identity/service-account.ts'
 import type { Logger } from '#runtime/telemetry/log.ts'
@@ -86,6 +86,7 @@ export function buildBundlesApp(deps: BundlesDeps): FastifyInstance {
     loggerInstance: logger,
     logController: new LogController({ disableRequestLogging: true }),
     genReqId: () => uuidV7(),
+    frameworkErrors: answerFrameworkError,
     requestTimeout: REQUEST_TIMEOUT_MS,
     connectionTimeout,
     keepAliveTimeout: 72_000,

@@ -3,7 +3,7 @@ import { fastify, LogController, type FastifyBaseLogger, type FastifyInstance, t
 import { Counter, Histogram } from 'prom-client'
 import { GROUP } from '#core/rule/model.ts'
 import { CHECKS_AT_ONCE } from '#engine/compile/opa-memory.ts'
-import { problemOf, useProblemResponses } from '#runtime/http/problem.ts'
+import { answerFrameworkError, problemOf, useProblemResponses } from '#runtime/http/problem.ts'
 import { uuidV7 } from '#runtime/identifier.ts'
 import type { Logger } from '#runtime/telemetry/log.ts'
 import type { MetricsRegistry } from '#runtime/telemetry/metrics.ts'
@@ -70,6 +70,7 @@ export function buildWebhooksApp(deps: WebhooksDeps): FastifyInstance {
     loggerInstance: logger,
     logController: new LogController({ disableRequestLogging: true }),
     genReqId: () => uuidV7(),
+    frameworkErrors: answerFrameworkError,
     requestTimeout: REQUEST_TIMEOUT_MS,
     http: { headersTimeout: REQUEST_TIMEOUT_MS, connectionsCheckingInterval: REQUEST_TIMEOUT_MS },
     keepAliveTimeout: 72_000,

@@ -1,7 +1,7 @@
 import Fastify from 'fastify'
 import { afterAll, describe, expect, it } from 'vitest'
 import { SignetError } from '#core/error/signet-error.ts'
-import { problemOf, useProblemResponses } from './problem.ts'
+import { answerFrameworkError, problemOf, useProblemResponses } from './problem.ts'
 
 describe('problemOf', () => {
   it('says what a SignetError says', () => {
@@ -29,7 +29,7 @@ describe('problemOf', () => {
 })
 
 describe('useProblemResponses', () => {
-  const app = Fastify({ bodyLimit: 64 })
+  const app = Fastify({ bodyLimit: 64, frameworkErrors: answerFrameworkError })
   useProblemResponses(app)
   app.get('/conflict', () => {
     throw new SignetError('EVENT_ID_CONFLICT', 'no')
@@ -40,6 +40,7 @@ describe('useProblemResponses', () => {
   app.get('/defect', () => {
     throw new Error('hunter2')
   })
+  app.get('/of/:one', () => ({}))
   app.post('/body', { schema: { body: { type: 'object', required: ['a'] } } }, () => ({}))
   afterAll(() => app.close())
 
@@ -52,6 +53,12 @@ describe('useProblemResponses', () => {
     { name: 'no identity', request: { url: '/login' }, want: [401, 'UNAUTHENTICATED'] },
     { name: 'a defect', request: { url: '/defect' }, want: [500, 'INTERNAL'] },
     { name: 'an unknown route', request: { url: '/nowhere?token=hunter2' }, want: [404, 'NOT_FOUND'] },
+    { name: 'a path that is none', request: { url: '/of/%zzhunter2' }, want: [400, 'REQUEST_INVALID'] },
+    {
+      name: 'a parameter past the limit',
+      request: { url: `/of/hunter2${'x'.repeat(100)}` },
+      want: [400, 'REQUEST_INVALID'],
+    },
     {
       name: 'a body that is no JSON',
       request: { method: 'POST', url: '/body', payload: '{' },

@@ -1,4 +1,4 @@
-import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
+import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { ERROR_CODES, type ErrorCode } from '#core/error/codes.ts'
 import { SignetError } from '#core/error/signet-error.ts'
 
@@ -54,6 +54,13 @@ export function useProblemResponses(app: FastifyInstance): void {
     const error = new SignetError('NOT_FOUND', `there is no ${request.method} ${pathOf(request.url)} here`)
     return send(reply, problemOf(error, { requestId: request.id }))
   })
+}
+
+/** For fastify's `frameworkErrors`: a request line that no route could be found for. What it holds is not repeated. */
+export function answerFrameworkError(error: FastifyError, request: FastifyRequest, reply: FastifyReply): void {
+  const message =
+    error.code === 'FST_ERR_MAX_PARAM_LENGTH' ? 'a part of the path is too long' : 'the path is not well encoded'
+  void send(reply, problemOf(new SignetError('REQUEST_INVALID', message), { requestId: request.id }))
 }
 
 function send(reply: FastifyReply, problem: ProblemDocument): FastifyReply {

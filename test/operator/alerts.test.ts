@@ -39,6 +39,20 @@ const RULE = { ...TENANT, rule: 'external-approval' }
 
 const CASES: readonly Case[] = [
   {
+    alert: 'SignetGovernanceBundlesFailing',
+    firing: {
+      'signet_governance_bundles_total{namespace="signet-system",pod="governance-0",outcome="failed"}': '0+1x60',
+    },
+    at: 20,
+    notYetAt: 10,
+    wantLabels: { namespace: 'signet-system' },
+    // One that succeeds when it is tried again; and those that succeed.
+    quiet: {
+      'signet_governance_bundles_total{namespace="signet-system",pod="governance-0",outcome="failed"}': '0 0 1x60',
+      'signet_governance_bundles_total{namespace="signet-system",pod="governance-0",outcome="published"}': '0+1x60',
+    },
+  },
+  {
     alert: 'SignetStampsMissing',
     firing: { [`stamps_missing_total{${per({ ...TENANT, reason: 'aborted' })},pod="api-0"}`]: '0+1x30' },
     at: 12,

@@ -113,6 +113,7 @@ describe('no value is dead', () => {
     'fence.trustedContainers': ['linkerd-proxy=x'],
     'governance.egress': [],
     'governance.env': [],
+    'governance.evidence.endpoint': 'https://other.example',
     'governance.firstTenant.adminEmail': 'other@acme.example',
     'injection.capture': 'named-port',
     'injection.mode': 'off',

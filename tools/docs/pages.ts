@@ -73,6 +73,12 @@ export const TOOL_VARIABLES: readonly (readonly [name: string, description: stri
     'SIGNET_VERSITYGW',
     'Path of a versitygw binary (the object store of tests) to use in place of the one that is built.',
   ],
+  ['SIGNET_SCHEMATHESIS', 'Path of a schemathesis command (`st`, 4.x) to use in place of the one that is installed.'],
+  [
+    'SIGNET_FUZZ_SECONDS',
+    'How long `npm run test:fuzz` sends random requests; 600 there, and none where tests run otherwise.',
+  ],
+  ['SIGNET_FUZZ_SEED', 'The seed of a run of the fuzzer that is to be repeated.'],
   ['SIGNET_KUBERNETES_BIN', 'Folder of Kubernetes binaries that tests use in place of those that are built.'],
   [
     'SIGNET_HELM',

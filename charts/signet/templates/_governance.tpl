@@ -29,6 +29,49 @@ valueFrom:
   value: {{ .Release.Namespace | quote }}
 {{- end }}
 
+{{/* Where it keeps files, and the files with its keys; what governance.env has under the same name stands there alone. */}}
+{{- define "signet.governanceStoreEnv" -}}
+{{- $own := list -}}
+{{- range .Values.governance.env }}{{- $own = append $own .name }}{{- end }}
+{{- $evidence := .Values.governance.evidence }}
+{{- $plain := dict "SIGNET_EVIDENCE_ARTIFACT_BUCKET" $evidence.bucket "SIGNET_EVIDENCE_ENDPOINT" $evidence.endpoint "SIGNET_EVIDENCE_REGION" $evidence.region }}
+{{- $keys := "/var/run/signet/keys" }}
+{{- if .Values.governance.bundleKey.secretName }}{{- $_ := set $plain "SIGNET_GOVERNANCE_BUNDLE_KEY_FILE" (printf "%s/bundle-key.json" $keys) }}{{- end }}
+{{- if .Values.governance.sealingKey.secretName }}{{- $_ := set $plain "SIGNET_GOVERNANCE_SECRETS_KEY_FILE" (printf "%s/sealing-key" $keys) }}{{- end }}
+{{- if .Values.governance.stripe.secretName }}{{- $_ := set $plain "SIGNET_GOVERNANCE_STRIPE_SECRETS_FILE" (printf "%s/stripe.json" $keys) }}{{- end }}
+{{- range $name, $value := $plain }}
+{{- if and $value (not (has $name $own)) }}
+- name: {{ $name }}
+  value: {{ $value | quote }}
+{{- end }}
+{{- end }}
+{{- if $evidence.credentialsSecret }}
+{{- range $name, $key := dict "AWS_ACCESS_KEY_ID" $evidence.accessKeyIdKey "AWS_SECRET_ACCESS_KEY" $evidence.secretAccessKeyKey }}
+{{- if not (has $name $own) }}
+- name: {{ $name }}
+  valueFrom:
+    secretKeyRef:
+      name: {{ $evidence.credentialsSecret | quote }}
+      key: {{ $key | quote }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{/* The Secrets with its keys, each as one file of one volume; nothing where there is none. */}}
+{{- define "signet.governanceKeySources" -}}
+{{- $governance := .Values.governance }}
+{{- range $path, $secret := dict "bundle-key.json" $governance.bundleKey "sealing-key" $governance.sealingKey "stripe.json" $governance.stripe }}
+{{- if $secret.secretName }}
+- secret:
+    name: {{ $secret.secretName | quote }}
+    items:
+      - key: {{ $secret.key | quote }}
+        path: {{ $path }}
+{{- end }}
+{{- end }}
+{{- end }}
+
 {{- define "signet.governanceDatabaseCaMount" -}}
 {{- with .Values.governance.databaseCa.secretName }}
 - name: database-ca
