@@ -1,5 +1,4 @@
 -- Events do not stay for ever: once they are old, and what rules found in them was resolved long ago, they go.
-CREATE INDEX compliance_violations_of_event ON compliance_violations (tenant, event_id);
 GRANT DELETE ON compliance_events, compliance_violations, resolution_attempts TO signet_governance;
 
 -- What is not resolved stays, whatever the program says.
