@@ -419,6 +419,22 @@ describe('resolved by Signet itself', () => {
     await becomes(payment?.id ?? '', 'resolved')
     await becomes(tier?.id ?? '', 'resolved')
   })
+  it('records are put back as they were, but not where somebody changed them since', async () => {
+    for (const client of ['c20', 'c21']) {
+      customers.set(client, { metadata: { voice_minutes: '60' } })
+      await call('PUT', `/api/compliance/reference/voice_budget/${client}`, { minutes: 1 })
+      const [violation] = await report('voice', 'call', { client_id: client, minutes: 5 })
+      const id = violation?.id ?? ''
+      await becomes(id, 'resolved')
+      if (client === 'c21') await call('PUT', `/api/compliance/reference/voice_budget/${client}`, { minutes: 90 })
+      const tried = (await attempts(id)).at(-1) as unknown as { id: string }
+      const undone = await call('POST', `/api/compliance/attempts/${tried.id}/undo`, { comment: 'not agreed' })
+      const { items } = (await call('GET', '/api/compliance/reference/voice_budget?cursor=c2&limit=1000')).body
+      const minutes = items.find(({ key }: { key: string }) => key === client)?.value.minutes
+      expect([client, undone.status, minutes]).toEqual(client === 'c20' ? [client, 200, 1] : [client, 409, 90])
+      expect((await state(id)).state).toBe(client === 'c20' ? 'open' : 'resolved')
+    }
+  })
   it('a forged payment does not, whatever the billing system says', async () => {
     const [forged] = await report(
       'stripe',
