@@ -1,6 +1,6 @@
 import { SignetError } from '#core/error/signet-error.ts'
+import { kafkaConnection } from '#runtime/kafka/connection.ts'
 import type { LedgerConfig } from '../config.ts'
-import { kafkaConnection } from './connection.ts'
 import { keepTakingIn, type IntakeDeps } from './intake.ts'
 import { keepFeeding, type OutboundDeps } from './outbound.ts'
 
@@ -9,7 +9,18 @@ export type KafkaDeps = Omit<OutboundDeps, 'connection' | 'topic' | 'maxMessageB
 
 /** Kafka in and out, as far as they are configured. @throws SignetError CONFIG_INVALID */
 export async function startKafka(config: LedgerConfig, deps: KafkaDeps): Promise<{ stop(): Promise<void> }> {
-  const connection = await kafkaConnection(config, 'signet-ledger')
+  const connection = await kafkaConnection(
+    {
+      prefix: 'SIGNET_KAFKA',
+      servers: config.SIGNET_KAFKA_BOOTSTRAP_SERVERS,
+      tls: config.SIGNET_KAFKA_TLS,
+      caFile: config.SIGNET_KAFKA_TLS_CA,
+      mechanism: config.SIGNET_KAFKA_SASL_MECHANISM,
+      username: config.SIGNET_KAFKA_SASL_USERNAME,
+      passwordFile: config.SIGNET_KAFKA_SASL_PASSWORD_FILE,
+    },
+    'signet-ledger',
+  )
   if (connection === null) return { stop: async () => undefined }
   const topics = parseIngestTopics(config.SIGNET_KAFKA_INGEST_TOPICS ?? '')
   const topic = config.SIGNET_KAFKA_TOPIC

@@ -2,13 +2,16 @@ import { readFile } from 'node:fs/promises'
 import { findErrorBy, GenericError, MultipleErrors, type BaseOptions } from '@platformatic/kafka'
 import { SignetError } from '#core/error/signet-error.ts'
 
-export type KafkaConfig = {
-  readonly SIGNET_KAFKA_BOOTSTRAP_SERVERS?: string
-  readonly SIGNET_KAFKA_TLS: 'off' | 'on'
-  readonly SIGNET_KAFKA_TLS_CA?: string
-  readonly SIGNET_KAFKA_SASL_MECHANISM?: 'PLAIN' | 'SCRAM-SHA-256' | 'SCRAM-SHA-512'
-  readonly SIGNET_KAFKA_SASL_USERNAME?: string
-  readonly SIGNET_KAFKA_SASL_PASSWORD_FILE?: string
+/** What a process's variables say of the brokers. `prefix`: what their names begin with, `SIGNET_KAFKA`. */
+export type KafkaSettings = {
+  readonly prefix: string
+  /** HOST:PORT, with commas between; undefined: no Kafka. */
+  readonly servers: string | undefined
+  readonly tls: 'off' | 'on'
+  readonly caFile: string | undefined
+  readonly mechanism: 'PLAIN' | 'SCRAM-SHA-256' | 'SCRAM-SHA-512' | undefined
+  readonly username: string | undefined
+  readonly passwordFile: string | undefined
 }
 
 /** What every client of the broker is made with. `retries` are few: who sends or reads goes on by itself, with a client of a new. */
@@ -29,12 +32,9 @@ const REQUEST_TIMEOUT_MS = 10_000
 const CONNECT_TIMEOUT_MS = 5_000
 
 /** @throws SignetError CONFIG_INVALID for a file that cannot be read; null where no broker is named */
-export async function kafkaConnection(config: KafkaConfig, clientId: string): Promise<KafkaConnection | null> {
-  const servers = config.SIGNET_KAFKA_BOOTSTRAP_SERVERS
+export async function kafkaConnection(settings: KafkaSettings, clientId: string): Promise<KafkaConnection | null> {
+  const { prefix, servers, caFile, mechanism, username, passwordFile } = settings
   if (servers === undefined) return null
-  const { SIGNET_KAFKA_SASL_MECHANISM: mechanism, SIGNET_KAFKA_SASL_USERNAME: username } = config
-  const passwordFile = config.SIGNET_KAFKA_SASL_PASSWORD_FILE
-  const ca = config.SIGNET_KAFKA_TLS_CA
   return {
     clientId,
     bootstrapBrokers: servers.split(','),
@@ -43,16 +43,16 @@ export async function kafkaConnection(config: KafkaConfig, clientId: string): Pr
     retries: 2,
     retryDelay: 250,
     autocreateTopics: false,
-    ...(config.SIGNET_KAFKA_TLS === 'off'
+    ...(settings.tls === 'off'
       ? {}
-      : { tls: ca === undefined ? {} : { ca: await fileOf('SIGNET_KAFKA_TLS_CA', ca) } }),
+      : { tls: caFile === undefined ? {} : { ca: await fileOf(`${prefix}_TLS_CA`, caFile) } }),
     ...(mechanism === undefined || username === undefined || passwordFile === undefined
       ? {}
       : {
           sasl: {
             mechanism,
             username,
-            password: (await fileOf('SIGNET_KAFKA_SASL_PASSWORD_FILE', passwordFile)).replace(/\r?\n$/, ''),
+            password: (await fileOf(`${prefix}_SASL_PASSWORD_FILE`, passwordFile)).replace(/\r?\n$/, ''),
           },
         }),
   }
@@ -87,4 +87,19 @@ function messagesOf(error: Error): string[] {
 /** The client takes names of headers as bytes only. */
 export function wireHeaders(headers: Readonly<Record<string, Buffer>>): Map<Buffer, Buffer> {
   return new Map(Object.entries(headers).map(([name, content]) => [Buffer.from(name), content]))
+}
+
+/** What `work` gives, unless the deadline comes first: a broker that hangs holds nobody up. @throws SignetError KAFKA_UNAVAILABLE, and what `work` throws */
+export async function beforeDeadline<T>(deadline: AbortSignal, work: Promise<T>): Promise<T> {
+  let late: (() => void) | undefined
+  const over = new Promise<never>((_, reject) => {
+    late = () => reject(new SignetError('KAFKA_UNAVAILABLE', 'Kafka took too long'))
+    if (deadline.aborted) late()
+    deadline.addEventListener('abort', late)
+  })
+  try {
+    return await Promise.race([work, over])
+  } finally {
+    if (late !== undefined) deadline.removeEventListener('abort', late)
+  }
 }
