@@ -43,6 +43,17 @@ export function named(text: string | undefined): Map<string, string> {
   return new Map(entries.map((entry) => [entry.slice(0, entry.indexOf('=')), entry.slice(entry.indexOf('=') + 1)]))
 }
 
+/** `TENANT=NAMESPACE`, several with commas, also of one tenant. */
+export function namespacesByTenant(text: string | undefined): Map<string, string[]> {
+  const pairs = (text ?? '')
+    .split(',')
+    .filter((entry) => entry !== '')
+    .map((entry) => entry.split('=') as [string, string])
+  return new Map(
+    [...Map.groupBy(pairs, ([tenant]) => tenant)].map(([tenant, of]) => [tenant, of.map(([, namespace]) => namespace)]),
+  )
+}
+
 export function namedEndpoints(text: string | undefined): Map<string, { host: string; port: number }> {
   return new Map(
     [...named(text)].map(([name, at]) => {

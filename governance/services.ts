@@ -6,12 +6,22 @@ import { readSamples } from '#engine/compile/differential.ts'
 import { createOpaMemory } from '#engine/compile/opa-memory.ts'
 import { readPackSources } from '#engine/compile/pack-sources.ts'
 import { uuidV7 } from '#runtime/identifier.ts'
+import { kafkaConnection } from '#runtime/kafka/connection.ts'
+import { createKubernetesApi } from '#runtime/kubernetes/api.ts'
+import { kubernetesApiOptions } from '#runtime/kubernetes/variables.ts'
 import type { Pool } from '#runtime/postgres/transaction.ts'
 import type { Logger } from '#runtime/telemetry/log.ts'
 import { ActionRunner, type RecordEvent } from './actions/runner.ts'
 import { createBundlePublisher, type BundlePublisher } from './bundles/publisher.ts'
 import type { GovernanceConfig } from './config.ts'
-import { named, namedEndpoints, networksOf, readBundleKey, readStripeSecrets } from './config-values.ts'
+import {
+  named,
+  namedEndpoints,
+  namespacesByTenant,
+  networksOf,
+  readBundleKey,
+  readStripeSecrets,
+} from './config-values.ts'
 import type { GovernanceMetrics } from './metrics.ts'
 import type { CompilerDeps } from './policies/compile.ts'
 import { openArtifactStore, type ArtifactStore } from './evidence/artifact-store.ts'
@@ -22,6 +32,10 @@ import { messageOf } from './connectors/message.ts'
 import { createSecretBox, readSecretsKey, type SecretBox } from './connectors/sealed-secret.ts'
 import { createWebhookSender } from './connectors/webhook.ts'
 import { enqueueDeliveries } from './store/webhooks.ts'
+import { domainEventsOf } from './domain-events/event.ts'
+import { keepRelaying } from './domain-events/relay.ts'
+import { kafkaSettings } from './domain-events/variables.ts'
+import { insertDomainEvents } from './store/domain-events.ts'
 import { createBillingApi } from './resolution/billing.ts'
 import { createResolver, type Resolver } from './resolution/resolver.ts'
 import type { FactDeps } from './facts/registry.ts'
@@ -49,6 +63,7 @@ export type Services = {
 
 /** Of one try. */
 const WEBHOOK_TIMEOUT_MS = 10_000
+const HOUR_MS = 3_600_000
 const POLICIES = fileURLToPath(new URL('../policies/', import.meta.url))
 const PACK = 'standard'
 
@@ -66,6 +81,8 @@ export async function createServices(
   },
 ): Promise<Services> {
   const { pool, record, ledger, catalogs, metrics, log, clock } = deps
+  const topic = config.SIGNET_GOVERNANCE_KAFKA_TOPIC
+  const kafka = await kafkaConnection(kafkaSettings(config), 'signet-governance')
   const runner = new ActionRunner({
     pool,
     record,
@@ -73,7 +90,10 @@ export async function createServices(
     nowMs: () => clock().getTime(),
     log,
     onEnded: (state) => metrics.actions.inc({ state }),
-    onCommitting: (client, event) => enqueueDeliveries(client, event.tenant, messageOf(event)),
+    async onCommitting(client, event) {
+      await enqueueDeliveries(client, event.tenant, messageOf(event))
+      if (topic !== undefined) await insertDomainEvents(client, event.tenant, domainEventsOf(event))
+    },
   })
   const compiler: CompilerDeps = {
     opa: config.SIGNET_OPA,
@@ -98,11 +118,14 @@ export async function createServices(
     log,
     onPublished: (outcome) => metrics.bundles.inc({ outcome }),
   })
+  const namespaces = namespacesByTenant(config.SIGNET_GOVERNANCE_SCAN_NAMESPACES)
+  const kubernetes = namespaces.size === 0 ? null : createKubernetesApi(kubernetesApiOptions(config))
   const facts: FactDeps = {
     pool,
     ledger,
     endpoints: namedEndpoints(config.SIGNET_GOVERNANCE_SCAN_ENDPOINTS),
     urls: named(config.SIGNET_GOVERNANCE_SCAN_URLS),
+    kubernetes: kubernetes === null ? null : { api: kubernetes, namespaces },
     nowMs: () => clock().getTime(),
   }
   const scanner = createScanner({ facts, compiler, judge })
@@ -150,6 +173,19 @@ export async function createServices(
     log,
     onEnded: (outcome) => metrics.webhooks.inc({ outcome }),
   })
+  const relaying =
+    kafka === null || topic === undefined
+      ? null
+      : keepRelaying({
+          pool,
+          connection: kafka,
+          topic,
+          keepMs: config.SIGNET_GOVERNANCE_KAFKA_KEEP_HOURS * HOUR_MS,
+          newId: uuidV7,
+          clock,
+          log,
+          metrics,
+        })
   return {
     secrets,
     eventRules,
@@ -166,6 +202,7 @@ export async function createServices(
       await scanning.stop()
       await resolver.stop()
       await delivering.stop()
+      await relaying?.stop()
       await sender.close()
       await billing?.close()
       await collecting.stop()
@@ -173,6 +210,7 @@ export async function createServices(
       await publisher.stop()
       await judge.close()
       await eventJudge.close()
+      await kubernetes?.close()
     },
   }
 }

@@ -17,7 +17,7 @@ export type KubernetesApiOptions = {
 export type SecretData = Readonly<Record<string, Buffer>>
 
 /**
- * The little that ledger and proxies need of the API server. Every call throws SignetError: KUBERNETES_UNAVAILABLE (no answer in time, 429,
+ * The little that ledger, governance and proxies need of the API server. Every call throws SignetError: KUBERNETES_UNAVAILABLE (no answer in time, 429,
  * 5xx), KUBERNETES_REFUSED (any other answer that is not what was asked for). Messages hold no token and no value of a Secret.
  */
 export type KubernetesApi = {
@@ -35,8 +35,25 @@ export type KubernetesApi = {
       readonly immutable?: boolean
     },
   ): Promise<boolean>
+  /** The namespace itself; null where there is none of this name. */
+  getNamespace(name: string): Promise<Record<string, unknown> | null>
+  /** All objects of a kind in a namespace, read in pages until `signal` says stop. More than `max` of them are refused, not cut. */
+  listObjects(
+    kind: keyof typeof READABLE,
+    namespace: string,
+    options: { readonly max: number; readonly signal?: AbortSignal },
+  ): Promise<Record<string, unknown>[]>
   close(): Promise<void>
 }
+
+/** Kinds whose objects may be read, and no others: none of them holds a secret. */
+const READABLE = {
+  pods: '/api/v1',
+  serviceaccounts: '/api/v1',
+  deployments: '/apis/apps/v1',
+  networkpolicies: '/apis/networking.k8s.io/v1',
+} as const
+const PAGE_OBJECTS = 100
 
 type Answer = { readonly status: number; readonly body: Record<string, unknown> }
 
@@ -134,6 +151,32 @@ export function createKubernetesApi(options: KubernetesApiOptions): KubernetesAp
       if (answer.status === 409) return false
       if (answer.status !== 201) throw refused(answer, `to make the Secret ${namespace}/${name}`)
       return true
+    },
+
+    async getNamespace(name) {
+      const answer = await call('GET', `/api/v1/namespaces/${encodeURIComponent(name)}`)
+      if (answer.status === 404) return null
+      if (answer.status !== 200) throw refused(answer, `to read the namespace ${name}`)
+      return answer.body
+    },
+
+    async listObjects(kind, namespace, { max, signal }) {
+      const objects: Record<string, unknown>[] = []
+      let rest = ''
+      do {
+        if (signal?.aborted === true)
+          throw new SignetError('KUBERNETES_UNAVAILABLE', `${kind} of ${namespace} take too long to read`)
+        const path = `${READABLE[kind]}/namespaces/${encodeURIComponent(namespace)}/${kind}?limit=${PAGE_OBJECTS}${rest}`
+        const answer = await call('GET', path)
+        if (answer.status !== 200) throw refused(answer, `to list ${kind} of ${namespace}`)
+        const { items } = answer.body
+        if (Array.isArray(items)) objects.push(...items.map(objectOf))
+        if (objects.length > max)
+          throw new SignetError('KUBERNETES_REFUSED', `${namespace} has more than ${max} ${kind}: they are not read`)
+        const next = objectOf(answer.body['metadata'])['continue']
+        rest = typeof next === 'string' && next !== '' ? `&continue=${encodeURIComponent(next)}` : ''
+      } while (rest !== '')
+      return objects
     },
 
     async close() {

@@ -25,6 +25,21 @@ valueFrom:
   value: /etc/signet/trust/ca.crt
 - name: SIGNET_GOVERNANCE_LEDGER_TOKEN_FILE
   value: /var/run/signet/tokens/ledger
+{{- with include "signet.scanNamespaces" . }}
+- name: SIGNET_GOVERNANCE_SCAN_NAMESPACES
+  value: {{ . | quote }}
+{{- end }}
+{{- end }}
+
+{{/* TENANT=NAMESPACE, with commas between. */}}
+{{- define "signet.scanNamespaces" -}}
+{{- $pairs := list -}}
+{{- range $tenant, $namespaces := .Values.governance.scanNamespaces -}}
+{{- range $namespaces -}}
+{{- $pairs = append $pairs (printf "%s=%s" $tenant .) -}}
+{{- end -}}
+{{- end -}}
+{{- join "," $pairs -}}
 {{- end }}
 
 {{- define "signet.governanceDatabaseCaMount" -}}

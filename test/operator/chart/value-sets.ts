@@ -26,6 +26,7 @@ export const EVERYTHING: Values = {
     replicas: 3,
     databaseCa: { secretName: 'database-ca' },
     firstTenant: { tenant: 'acme', adminEmail: 'admin@acme.example', passwordSecret: 'first-password' },
+    scanNamespaces: { acme: ['shop', 'payments'], globex: ['other', 'shop'] },
     env: [{ name: 'SIGNET_GOVERNANCE_SWEEP_AFTER_MS', value: '30000' }],
     egress: [{ to: [{ ipBlock: { cidr: '10.9.0.0/16' } }], ports: [{ protocol: 'TCP', port: 443 }] }],
     priorityClassName: 'platform',
