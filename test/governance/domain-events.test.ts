@@ -322,10 +322,13 @@ it('who tells of the same thing waits for whoever did before, so that numbers ri
   })
   const locked = async (): Promise<number> =>
     (await pool.query("SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted")).rowCount ?? 0
-  await expect.poll(locked, { timeout: DEADLINE_MS }).toBe(1)
-  await withTenant(pool, 'acme', (client) => insertDomainEvents(client, 'acme', [told('rules/other')]))
-  await withTenant(pool, 'globex', (client) => insertDomainEvents(client, 'globex', [told('rules/same')]))
-  release.resolve()
+  try {
+    await expect.poll(locked, { timeout: DEADLINE_MS }).toBe(1)
+    await withTenant(pool, 'acme', (client) => insertDomainEvents(client, 'acme', [told('rules/other')]))
+    await withTenant(pool, 'globex', (client) => insertDomainEvents(client, 'globex', [told('rules/same')]))
+  } finally {
+    release.resolve()
+  }
   await Promise.all([first, second])
   expect(order).toEqual(['first', 'second'])
 })
