@@ -57,6 +57,17 @@ export function originsByTenant(text: string | undefined): Map<string, Set<strin
   return origins
 }
 
+/** `TENANT=NAMESPACE`, several with commas, also of one tenant. */
+export function namespacesByTenant(text: string | undefined): Map<string, string[]> {
+  const pairs = (text ?? '')
+    .split(',')
+    .filter((entry) => entry !== '')
+    .map((entry) => entry.split('=') as [string, string])
+  return new Map(
+    [...Map.groupBy(pairs, ([tenant]) => tenant)].map(([tenant, of]) => [tenant, of.map(([, namespace]) => namespace)]),
+  )
+}
+
 export function namedEndpoints(text: string | undefined): Map<string, { host: string; port: number }> {
   return new Map(
     [...named(text)].map(([name, at]) => {

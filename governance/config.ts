@@ -5,6 +5,7 @@ import { LISTEN_ADDRESS, parseListenAddress, type ListenAddress } from '#runtime
 import { readConfig } from '#runtime/config.ts'
 import { KUBERNETES_VARIABLES } from '#runtime/kubernetes/variables.ts'
 import { TELEMETRY_VARIABLES } from '#runtime/telemetry/variables.ts'
+import { DOMAIN_EVENT_VARIABLES, requireWholeKafka } from './domain-events/variables.ts'
 import { EVIDENCE_VARIABLES } from './evidence/variables.ts'
 
 const databaseUrl = (description: string): Type.TString =>
@@ -115,6 +116,15 @@ export const GOVERNANCE_CONFIG = Type.Object({
       description: 'URLs whose JSON scans may read, as facts `http.NAME`.',
     }),
   ),
+  SIGNET_GOVERNANCE_SCAN_NAMESPACES: Type.Optional(
+    Type.String({
+      pattern:
+        '^[^\\s,=]{1,512}=[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(,[^\\s,=]{1,512}=[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?){0,255}$',
+      allowed: 'TENANT=NAMESPACE, several with commas, also of one tenant',
+      description:
+        'Kubernetes namespaces that a tenant’s scans may look at, as the fact `kubernetes`. The Kubernetes API is not asked where unset.',
+    }),
+  ),
   ...EVIDENCE_VARIABLES,
   SIGNET_GOVERNANCE_RULES_NAMESPACE: Type.Optional(
     Type.String({
@@ -184,6 +194,7 @@ export const GOVERNANCE_CONFIG = Type.Object({
       description: 'Networks that these origins may be in although they are not public, over plain HTTP as well.',
     }),
   ),
+  ...DOMAIN_EVENT_VARIABLES,
   ...TELEMETRY_VARIABLES,
 })
 
@@ -251,6 +262,7 @@ export function readGovernanceConfig(env: Environment = process.env): Governance
       'CONFIG_INVALID',
       'SIGNET_GOVERNANCE_BILLING_URL and SIGNET_GOVERNANCE_BILLING_KEY_FILE must be set together',
     )
+  requireWholeKafka(values)
   return {
     ...values,
     listen: parseListenAddress('SIGNET_GOVERNANCE_LISTEN', values.SIGNET_GOVERNANCE_LISTEN),

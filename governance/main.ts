@@ -48,7 +48,7 @@ async function start(): Promise<StartedProcess> {
   const record = (tenant: string, event: string): Promise<void> => audit.record(event, tenant)
   const names = await tenantNames(pool)
   await seedAllRoles(pool, names, { newId: uuidV7, clock })
-  await seedFileRules(pool, names, await readRulesFolder(config.SIGNET_GOVERNANCE_RULES_DIR ?? PACKS))
+  await seedFileRules(pool, names, await readRulesFolder(config.SIGNET_GOVERNANCE_RULES_DIR ?? PACKS), log)
   const ledger = {
     url: config.SIGNET_GOVERNANCE_LEDGER_URL,
     read: (path: string, tenant: string): Promise<unknown> => audit.read(path, tenant),
@@ -106,7 +106,7 @@ async function createTenantAndLeave(): Promise<StartedProcess> {
   const made = { tenant, name: config.SIGNET_NEW_TENANT_NAME ?? tenant, admin: { email, name: email, password } }
   const token = await ensureTenant(config.SIGNET_DATABASE_OWNER_URL, made, { newId: uuidV7, clock })
   const pool = createPool({ url: config.SIGNET_DATABASE_OWNER_URL, size: 2, applicationName: NAME })
-  await seedFileRules(pool, [tenant], await readRulesFolder(config.SIGNET_GOVERNANCE_RULES_DIR ?? PACKS))
+  await seedFileRules(pool, [tenant], await readRulesFolder(config.SIGNET_GOVERNANCE_RULES_DIR ?? PACKS), log)
   const bundleTokenFile = config.SIGNET_NEW_TENANT_BUNDLE_TOKEN_FILE
   if (bundleTokenFile !== undefined) {
     const bundleToken = await makeBundleToken(pool, tenant, { newId: uuidV7, clock })

@@ -59,6 +59,28 @@ export function createGovernanceMetrics(registry: MetricsRegistry) {
       help: 'Compliance events that were old and are deleted',
       registers,
     }),
+    domainEvents: new Counter({
+      name: 'signet_governance_domain_events',
+      help: 'Domain events that were handed on to Kafka, or lost, by outcome',
+      labelNames: ['outcome'] as const,
+      registers,
+    }),
+    domainEventsWaiting: new Gauge({
+      name: 'signet_governance_domain_events_waiting',
+      help: 'Domain events that Kafka does not have yet; of a tenant 100,001 stands for more',
+      registers,
+    }),
+    domainEventsLag: new Gauge({
+      name: 'signet_governance_domain_events_lag_seconds',
+      help: 'Age of the oldest of them; 0 where there is none',
+      registers,
+    }),
+    domainEventErrors: new Counter({
+      name: 'signet_governance_domain_event_errors',
+      help: 'Times that handing domain events on to Kafka had to wait, by code',
+      labelNames: ['code'] as const,
+      registers,
+    }),
     outcomesRefused: new Gauge({
       name: 'signet_governance_outcomes_refused',
       help: 'Outcomes that the ledger refuses, at the last sweep',

@@ -6,6 +6,7 @@ import { readSamples } from '#engine/compile/differential.ts'
 import { createOpaMemory } from '#engine/compile/opa-memory.ts'
 import { readPackSources } from '#engine/compile/pack-sources.ts'
 import { uuidV7 } from '#runtime/identifier.ts'
+import { kafkaConnector } from '#runtime/kafka/connection.ts'
 import { createKubernetesApi } from '#runtime/kubernetes/api.ts'
 import { kubernetesApiOptions } from '#runtime/kubernetes/variables.ts'
 import type { Client, Pool } from '#runtime/postgres/transaction.ts'
@@ -18,6 +19,7 @@ import type { GovernanceConfig } from './config.ts'
 import {
   named,
   namedEndpoints,
+  namespacesByTenant,
   networksOf,
   originsByTenant,
   readBundleKey,
@@ -35,6 +37,10 @@ import { createSecretBox, readSecretsKey, type SecretBox } from './connectors/se
 import { createWebhookSender } from './connectors/webhook.ts'
 import { enqueueDeliveries } from './store/webhooks.ts'
 import { blockPolicy } from './resolution/blocks.ts'
+import { domainEventsOf } from './domain-events/event.ts'
+import { keepRelaying } from './domain-events/relay.ts'
+import { kafkaSettings } from './domain-events/variables.ts'
+import { insertDomainEvents } from './store/domain-events.ts'
 import { createBillingApi } from './resolution/billing.ts'
 import { createEndpointObserver, type EndpointObserver } from './resolution/endpoint.ts'
 import { createResolver, type Resolver } from './resolution/resolver.ts'
@@ -66,6 +72,7 @@ export type Services = {
 /** Of one try. */
 const WEBHOOK_TIMEOUT_MS = 10_000
 const OBSERVE_TIMEOUT_MS = 5_000
+const HOUR_MS = 3_600_000
 const POLICIES = fileURLToPath(new URL('../policies/', import.meta.url))
 const PACK = 'standard'
 
@@ -83,6 +90,8 @@ export async function createServices(
   },
 ): Promise<Services> {
   const { pool, record, ledger, catalogs, metrics, log, clock } = deps
+  const topic = config.SIGNET_GOVERNANCE_KAFKA_TOPIC
+  const connect = await kafkaConnector(kafkaSettings(config), 'signet-governance')
   const runner = new ActionRunner({
     pool,
     record,
@@ -90,7 +99,10 @@ export async function createServices(
     nowMs: () => clock().getTime(),
     log,
     onEnded: (state) => metrics.actions.inc({ state }),
-    onCommitting: (client, event) => enqueueDeliveries(client, event.tenant, messageOf(event)),
+    async onCommitting(client, event) {
+      await enqueueDeliveries(client, event.tenant, messageOf(event))
+      if (topic !== undefined) await insertDomainEvents(client, event.tenant, domainEventsOf(event))
+    },
   })
   const compiler: CompilerDeps = {
     opa: config.SIGNET_OPA,
@@ -144,11 +156,14 @@ export async function createServices(
       cluster?.touch(tenant)
     },
   }
+  const namespaces = namespacesByTenant(config.SIGNET_GOVERNANCE_SCAN_NAMESPACES)
+  const kubernetes = namespaces.size === 0 ? null : createKubernetesApi(kubernetesApiOptions(config))
   const facts: FactDeps = {
     pool,
     ledger,
     endpoints: namedEndpoints(config.SIGNET_GOVERNANCE_SCAN_ENDPOINTS),
     urls: named(config.SIGNET_GOVERNANCE_SCAN_URLS),
+    kubernetes: kubernetes === null ? null : { api: kubernetes, namespaces },
     nowMs: () => clock().getTime(),
   }
   const scanner = createScanner({ facts, compiler, judge })
@@ -214,6 +229,19 @@ export async function createServices(
     log,
     onEnded: (outcome) => metrics.webhooks.inc({ outcome }),
   })
+  const relaying =
+    connect === null || topic === undefined
+      ? null
+      : keepRelaying({
+          pool,
+          connect,
+          topic,
+          keepMs: config.SIGNET_GOVERNANCE_KAFKA_KEEP_HOURS * HOUR_MS,
+          newId: uuidV7,
+          clock,
+          log,
+          metrics,
+        })
   return {
     secrets,
     eventRules,
@@ -233,6 +261,7 @@ export async function createServices(
       await forgetting.stop()
       await resolver.stop()
       await delivering.stop()
+      await relaying?.stop()
       await sender.close()
       await billing?.close()
       await observer.close()
@@ -243,6 +272,7 @@ export async function createServices(
       await cluster?.stop()
       await judge.close()
       await eventJudge.close()
+      await kubernetes?.close()
     },
   }
 }

@@ -74,7 +74,8 @@ function common(origin: string, tenant: string): CloudEventAttributes {
   }
 }
 
-function clean(text: string): string {
+/** As a text that an attribute may hold. */
+export function clean(text: string): string {
   return text.toWellFormed().replace(FORBIDDEN, '\ufffd')
 }
 

@@ -1,11 +1,13 @@
-import { connect } from 'node:tls'
-import { request } from 'undici'
 import { SignetError } from '#core/error/signet-error.ts'
 import type { JsonObject, JsonValue } from '#core/json/value.ts'
+import type { KubernetesApi } from '#runtime/kubernetes/api.ts'
 import { withTenant, type Pool } from '#runtime/postgres/transaction.ts'
 import { unstorable } from '../http/storable.ts'
 import { findAccessFacts } from '../store/facts.ts'
 import { findDatabaseFacts, findUserFacts, type UserFacts } from '../store/scan-facts.ts'
+import { readJson } from './http.ts'
+import { gatherNamespaces, kubernetesFacts } from './kubernetes.ts'
+import { certificateOf } from './tls.ts'
 
 export type FactDeps = {
   readonly pool: Pool
@@ -13,6 +15,11 @@ export type FactDeps = {
   /** Endpoints whose certificates may be looked at, and URLs that may be read, by name: nobody scans what the platform did not name. */
   readonly endpoints: ReadonlyMap<string, { readonly host: string; readonly port: number }>
   readonly urls: ReadonlyMap<string, string>
+  /** Namespaces that a tenant's scans may look at; null: none of anybody. */
+  readonly kubernetes: {
+    readonly api: KubernetesApi
+    readonly namespaces: ReadonlyMap<string, readonly string[]>
+  } | null
   readonly nowMs: () => number
 }
 
@@ -25,8 +32,6 @@ export type Gathered = {
 }
 
 const TIMEOUT_MS = 5_000
-const MAX_BODY = 64 * 1024
-const DAY_MS = 86_400_000
 
 /** What each handler tells; docs/scans.md has the same. */
 const HANDLERS: Readonly<Record<string, (deps: FactDeps, tenant: string) => Promise<JsonValue>>> = {
@@ -43,6 +48,12 @@ const HANDLERS: Readonly<Record<string, (deps: FactDeps, tenant: string) => Prom
   http: async (deps) => {
     const seen = await Promise.all([...deps.urls].map(async ([name, url]) => [name, await readJson(url)] as const))
     return Object.fromEntries(seen)
+  },
+  kubernetes: async ({ kubernetes }, tenant) => {
+    const names = kubernetes?.namespaces.get(tenant) ?? []
+    if (kubernetes === null || names.length === 0)
+      throw new SignetError('KUBERNETES_UNAVAILABLE', 'the platform has named no namespace that is this tenant’s')
+    return kubernetesFacts(await gatherNamespaces(kubernetes.api, names, AbortSignal.timeout(TIMEOUT_MS)))
   },
 }
 
@@ -105,56 +116,6 @@ async function ledgerFacts({ ledger }: FactDeps, tenant: string): Promise<JsonOb
     ok?: unknown
   }
   return { newest_seq: newest, verifies: verdict.ok === true, over_tls: ledger.url.startsWith('https:') }
-}
-
-/** `authorized`: by the authorities of the system. What does not answer is a fact as well. */
-function certificateOf({ host, port }: { host: string; port: number }, nowMs: number): Promise<JsonObject> {
-  return new Promise((resolve) => {
-    const socket = connect(
-      { host, port, servername: host, rejectUnauthorized: false, timeout: TIMEOUT_MS - 500 },
-      () => {
-        const { valid_to } = socket.getPeerCertificate()
-        resolve({
-          answers: true,
-          protocol: socket.getProtocol() ?? 'unknown',
-          authorized: socket.authorized,
-          days_left: Math.floor((Date.parse(valid_to) - nowMs) / DAY_MS),
-        })
-        socket.destroy()
-      },
-    )
-    const silent = (): void => {
-      resolve({ answers: false })
-      socket.destroy()
-    }
-    socket.once('error', silent)
-    socket.once('timeout', silent)
-  })
-}
-
-async function readJson(url: string): Promise<JsonObject> {
-  let status: number
-  let text = ''
-  let isJson: boolean
-  try {
-    const answer = await request(url, { headersTimeout: TIMEOUT_MS - 500, bodyTimeout: TIMEOUT_MS - 500 })
-    status = answer.statusCode
-    isJson = String(answer.headers['content-type'] ?? '').includes('json')
-    const decoder = new TextDecoder()
-    for await (const chunk of answer.body as AsyncIterable<Buffer>) {
-      text += decoder.decode(chunk, { stream: true })
-      if (text.length > MAX_BODY) return { answers: true, status, too_large: true }
-    }
-    text += decoder.decode()
-  } catch {
-    return { answers: false }
-  }
-  if (!isJson) return { answers: true, status }
-  try {
-    return { answers: true, status, body: JSON.parse(text) as JsonValue }
-  } catch {
-    return { answers: true, status, is_json: false }
-  }
 }
 
 function within<T>(promise: Promise<T>): Promise<T> {

@@ -7,6 +7,7 @@ import { RULE_NAME_PATTERN } from '#core/rule/model.ts'
 import { checkRule } from '#engine/compile/rule-set.ts'
 import { defineCall, found, read, requireVersion, write, type CallDeps } from '../http/calls.ts'
 import { Time, Version } from '../http/schemas.ts'
+import { takeYaml, YAML_MEDIA_TYPE } from '../http/yaml.ts'
 import type { CompilerDeps } from '../policies/compile.ts'
 import { factsOf, NewRule, RuleChange, ruleObject, ruleOf, type Rule } from '../rules/rule.ts'
 import { DEFAULT_LIMIT, MAX_LIMIT } from '../store/paging.ts'
@@ -16,6 +17,8 @@ const MAX_RULES = 5_000
 const CHECK_TIMEOUT_MS = 20_000
 
 const RuleId = Type.String({ pattern: RULE_NAME_PATTERN })
+/** A body says the same in both. */
+const BODIES = ['application/json', YAML_MEDIA_TYPE]
 const ByRule = Type.Object({ id: RuleId })
 const RuleShape = Type.Object({
   id: RuleId,
@@ -28,6 +31,9 @@ const RuleShape = Type.Object({
   is_active: Type.Boolean(),
   facts: Type.Array(Type.String(), { description: 'What it looks at.' }),
   source: Type.Enum(['api', 'file'], { description: '`file`: it says what a file of the rules folder says.' }),
+  shadows_file: Type.Boolean({
+    description: 'A file of the rules folder has a rule of this id, which is not in force: this one is.',
+  }),
   version: Type.Integer(),
   created_at: Time,
   updated_at: Time,
@@ -45,8 +51,19 @@ const Change = Type.Object(
   { additionalProperties: false, minProperties: 1 },
 )
 
+type RuleDeps = CallDeps & { readonly compiler: CompilerDeps }
+
 /** Rules over facts: what scans apply. */
-export function ruleRoutes(app: FastifyInstance, deps: CallDeps & { readonly compiler: CompilerDeps }): void {
+export function ruleRoutes(app: FastifyInstance, deps: RuleDeps): void {
+  // Of its own: nothing else takes YAML.
+  app.register((scope, _options, done) => {
+    takeYaml(scope)
+    defineRuleCalls(scope, deps)
+    done()
+  })
+}
+
+function defineRuleCalls(app: FastifyInstance, deps: RuleDeps): void {
   const tag = 'rules'
   const url = '/rules'
   const one = `${url}/:id`
@@ -100,6 +117,7 @@ export function ruleRoutes(app: FastifyInstance, deps: CallDeps & { readonly com
       tag,
       permission: ['write', resource],
       body: NewRule,
+      consumes: BODIES,
       answer: RuleShape,
       status: 201,
     },
@@ -130,6 +148,7 @@ export function ruleRoutes(app: FastifyInstance, deps: CallDeps & { readonly com
       permission: ['write', resource],
       params: ByRule,
       body: Change,
+      consumes: BODIES,
       answer: RuleShape,
     },
     async ({ params: { id }, body: { version, ...change } }, request) => {

@@ -3,13 +3,15 @@ import type { Rule } from '../rules/rule.ts'
 
 export type RuleRow = Rule & {
   readonly source: 'api' | 'file'
+  /** A file has a rule of this id, which is not in force. */
+  readonly shadows_file: boolean
   readonly version: number
   readonly created_at: Date
   readonly updated_at: Date
 }
 
 const COLUMNS =
-  'id, name, description, framework, severity, conditions, event, is_active, source, version, created_at, updated_at'
+  'id, name, description, framework, severity, conditions, event, is_active, source, shadows_file, version, created_at, updated_at'
 
 /** False where the id is taken. */
 export async function insertRule(client: Client, tenant: string, rule: Rule): Promise<boolean> {
@@ -21,8 +23,11 @@ export async function insertRule(client: Client, tenant: string, rule: Rule): Pr
   return rowCount === 1
 }
 
-/** Rules of files, as they are now: what the API has switched on or off stays so; what is in no file any more goes. */
-export async function putFileRules(client: Client, tenant: string, rules: readonly Rule[]): Promise<void> {
+/**
+ * Rules of files, as they are now: what the API has switched on or off stays so; what is in no file any more goes. A rule of the API keeps its id.
+ * @returns ids of files whose rules are not in force for that
+ */
+export async function putFileRules(client: Client, tenant: string, rules: readonly Rule[]): Promise<string[]> {
   for (const rule of rules)
     await client.query(
       `INSERT INTO signet.rules (tenant, id, name, description, framework, severity, conditions, event, is_active, source)
@@ -37,6 +42,15 @@ export async function putFileRules(client: Client, tenant: string, rules: readon
     tenant,
     rules.map(({ id }) => id),
   ])
+  await client.query(
+    `UPDATE signet.rules SET shadows_file = NOT shadows_file WHERE tenant = $1 AND source = 'api' AND shadows_file <> (id = ANY($2))`,
+    [tenant, rules.map(({ id }) => id)],
+  )
+  const { rows } = await client.query<{ id: string }>(
+    'SELECT id FROM signet.rules WHERE tenant = $1 AND shadows_file ORDER BY id',
+    [tenant],
+  )
+  return rows.map(({ id }) => id)
 }
 
 export async function countRules(client: Client, tenant: string): Promise<number> {

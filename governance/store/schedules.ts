@@ -73,36 +73,72 @@ export async function deleteSchedule(client: Client, tenant: string, id: string)
   await client.query('DELETE FROM signet.scan_schedules WHERE tenant = $1 AND id = $2', [tenant, id])
 }
 
-/** The schedule that is due for longest, whose next time is set to `nextOf` it, so that no other process takes it; null where none is. */
-export async function takeDue(
-  client: Client,
-  tenant: string,
-  now: Date,
-  nextOf: (cron: string) => Date,
-): Promise<ScheduleRow | null> {
-  const { rows } = await client.query<ScheduleRow>(
-    `SELECT ${COLUMNS} FROM signet.scan_schedules WHERE tenant = $1 AND is_active AND next_at <= $2
-     ORDER BY next_at LIMIT 1 FOR UPDATE SKIP LOCKED`,
-    [tenant, now],
-  )
-  const due = rows[0]
-  if (due === undefined) return null
-  await client.query('UPDATE signet.scan_schedules SET next_at = $3 WHERE tenant = $1 AND id = $2', [
-    tenant,
-    due.id,
-    nextOf(due.cron),
-  ])
-  return due
+/** One run of a schedule: whoever has `run_id` has the word for it, until `run_until`. */
+export type ScheduledRun = ScheduleRow & {
+  readonly run_id: string
+  /** How often this time was begun, this run included. */
+  readonly run_attempts: number
 }
 
-export async function noteRun(
+/**
+ * Begins the schedule that is due for longest and that nobody has the word for; null where none is. It stays due: whoever does not come back leaves it
+ * to the next, once `until` is over.
+ */
+export async function beginRun(
   client: Client,
   tenant: string,
-  id: string,
-  { scan, error }: { scan: string | null; error: string | null },
+  { runId, now, until }: { readonly runId: string; readonly now: Date; readonly until: Date },
+): Promise<ScheduledRun | null> {
+  const { rows } = await client.query<ScheduledRun>(
+    `UPDATE signet.scan_schedules SET run_id = $2, run_until = $4, run_attempts = run_attempts + 1 WHERE tenant = $1 AND id = (
+       SELECT id FROM signet.scan_schedules
+       WHERE tenant = $1 AND is_active AND next_at <= $3 AND (run_until IS NULL OR run_until <= $3)
+       ORDER BY next_at LIMIT 1 FOR UPDATE SKIP LOCKED)
+     RETURNING ${COLUMNS}, run_id, run_attempts`,
+    [tenant, runId, now, until],
+  )
+  return rows[0] ?? null
+}
+
+/** False where the run is another's by now. */
+export async function keepRun(client: Client, tenant: string, runId: string, until: Date): Promise<boolean> {
+  const { rowCount } = await client.query(
+    'UPDATE signet.scan_schedules SET run_until = $3 WHERE tenant = $1 AND run_id = $2',
+    [tenant, runId, until],
+  )
+  return rowCount === 1
+}
+
+/** What failed for a reason that passes is begun again after `until`. */
+export async function postponeRun(
+  client: Client,
+  tenant: string,
+  runId: string,
+  { until, error }: { readonly until: Date; readonly error: string },
 ): Promise<void> {
   await client.query(
-    `UPDATE signet.scan_schedules SET last_scan = coalesce($3, last_scan), last_error = $4 WHERE tenant = $1 AND id = $2`,
-    [tenant, id, scan, error],
+    'UPDATE signet.scan_schedules SET run_until = $3, last_error = $4 WHERE tenant = $1 AND run_id = $2',
+    [tenant, runId, until, error],
   )
+}
+
+/** Ends a run, and sets the next time to `nextOf` it. False where the run is another's by now, or the schedule is gone: then nothing is changed. */
+export async function endRun(
+  client: Client,
+  tenant: string,
+  runId: string,
+  { scan, error, nextOf }: { scan: string | null; error: string | null; nextOf: (cron: string) => Date },
+): Promise<boolean> {
+  const { rows } = await client.query<{ id: string; cron: string }>(
+    'SELECT id, cron FROM signet.scan_schedules WHERE tenant = $1 AND run_id = $2 FOR UPDATE',
+    [tenant, runId],
+  )
+  const [row] = rows
+  if (row === undefined) return false
+  await client.query(
+    `UPDATE signet.scan_schedules SET next_at = $3, run_id = NULL, run_until = NULL, run_attempts = 0,
+       last_scan = coalesce($4, last_scan), last_error = $5 WHERE tenant = $1 AND id = $2`,
+    [tenant, row.id, nextOf(row.cron), scan, error],
+  )
+  return true
 }

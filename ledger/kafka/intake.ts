@@ -3,13 +3,13 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { Consumer, Producer, type Message, type MessagesStream } from '@platformatic/kafka'
 import { Counter } from 'prom-client'
 import { digestText, sha256 } from '#core/crypto/digest.ts'
+import { isTooLarge, wireHeaders, type KafkaConnection } from '#runtime/kafka/connection.ts'
+import { kafkaError } from '#runtime/kafka/refusal.ts'
 import type { Logger } from '#runtime/telemetry/log.ts'
 import type { MetricsRegistry } from '#runtime/telemetry/metrics.ts'
 import type { BatchOutcome, LogEntry, Producer as Writer, RefusedEntry } from '../entry.ts'
 import { readLogItem, type StampKeys } from '../intake.ts'
 import type { Sequencer } from '../sequencer.ts'
-import { isTooLarge, wireHeaders, type KafkaConnection } from './connection.ts'
-import { kafkaError } from './refusal.ts'
 
 export type IntakeDeps = {
   readonly connect: () => Promise<KafkaConnection>

@@ -1,16 +1,15 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Producer } from '@platformatic/kafka'
 import { Counter, Gauge } from 'prom-client'
-import { SignetError } from '#core/error/signet-error.ts'
+import { beforeDeadline, isTooLarge, wireHeaders, type KafkaConnection } from '#runtime/kafka/connection.ts'
+import { kafkaError } from '#runtime/kafka/refusal.ts'
 import type { Pool } from '#runtime/postgres/transaction.ts'
 import type { Logger } from '#runtime/telemetry/log.ts'
 import type { MetricsRegistry } from '#runtime/telemetry/metrics.ts'
 import { readFeedPage } from '../feed/page.ts'
 import { claimFeed, oldestAppended, readFeedCursors, readHeads, releaseFeed, saveFeedCursor } from '../store/feed.ts'
 import { withTree } from '../store/tree.ts'
-import { isTooLarge, wireHeaders, type KafkaConnection } from './connection.ts'
 import { chunksOf, messagesOf, withoutData, type OutgoingMessage } from './message.ts'
-import { kafkaError } from './refusal.ts'
 
 export type OutboundDeps = {
   readonly connect: () => Promise<KafkaConnection>
@@ -114,7 +113,7 @@ export function keepFeeding(deps: OutboundDeps): { stop(): Promise<void> } {
   async function send(messages: readonly OutgoingMessage[], deadline: AbortSignal): Promise<void> {
     producer ??= new Producer({ ...(await deps.connect()), idempotent: true, acks: -1 })
     try {
-      await before(
+      await beforeDeadline(
         deadline,
         producer.send({ messages: messages.map((one) => ({ topic, ...one, headers: wireHeaders(one.headers) })) }),
       )
@@ -181,19 +180,5 @@ export function keepFeeding(deps: OutboundDeps): { stop(): Promise<void> } {
       stopped.abort()
       await running
     },
-  }
-}
-
-async function before<T>(deadline: AbortSignal, work: Promise<T>): Promise<T> {
-  deadline.throwIfAborted()
-  let late: (() => void) | undefined
-  const over = new Promise<never>((_, reject) => {
-    late = () => reject(new SignetError('KAFKA_UNAVAILABLE', `Kafka took longer than ${SEND_DEADLINE_MS} ms`))
-    deadline.addEventListener('abort', late)
-  })
-  try {
-    return await Promise.race([work, over])
-  } finally {
-    if (late !== undefined) deadline.removeEventListener('abort', late)
   }
 }

@@ -1,19 +1,29 @@
 import { SignetError } from '#core/error/signet-error.ts'
+import { kafkaConnector } from '#runtime/kafka/connection.ts'
 import type { LedgerConfig } from '../config.ts'
-import { kafkaConnection, type KafkaConnection } from './connection.ts'
 import { keepTakingIn, type IntakeDeps } from './intake.ts'
 import { keepFeeding, type OutboundDeps } from './outbound.ts'
-
-const CLIENT_ID = 'signet-ledger'
 
 export type KafkaDeps = Omit<OutboundDeps, 'connect' | 'topic' | 'maxMessageBytes'> &
   Omit<IntakeDeps, 'connect' | 'topics' | 'group'>
 
 /** Kafka in and out, as far as they are configured. @throws SignetError CONFIG_INVALID */
 export async function startKafka(config: LedgerConfig, deps: KafkaDeps): Promise<{ stop(): Promise<void> }> {
-  const first = await kafkaConnection(config, CLIENT_ID)
-  if (first === null) return { stop: async () => undefined }
-  const connect = async (): Promise<KafkaConnection> => (await kafkaConnection(config, CLIENT_ID)) ?? first
+  const connect = await kafkaConnector(
+    {
+      prefix: 'SIGNET_KAFKA',
+      servers: config.SIGNET_KAFKA_BOOTSTRAP_SERVERS,
+      tls: config.SIGNET_KAFKA_TLS,
+      caFile: config.SIGNET_KAFKA_TLS_CA,
+      certFile: config.SIGNET_KAFKA_TLS_CERT,
+      keyFile: config.SIGNET_KAFKA_TLS_KEY,
+      mechanism: config.SIGNET_KAFKA_SASL_MECHANISM,
+      username: config.SIGNET_KAFKA_SASL_USERNAME,
+      passwordFile: config.SIGNET_KAFKA_SASL_PASSWORD_FILE,
+    },
+    'signet-ledger',
+  )
+  if (connect === null) return { stop: async () => undefined }
   const topics = parseIngestTopics(config.SIGNET_KAFKA_INGEST_TOPICS ?? '')
   const topic = config.SIGNET_KAFKA_TOPIC
   if (topic !== undefined && topics.has(topic))

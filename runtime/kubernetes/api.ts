@@ -48,6 +48,14 @@ export type KubernetesApi = {
   ): Promise<void>
   /** Also where it is gone already. */
   delete(kind: KeptKind, namespace: string, name: string): Promise<void>
+  /** The namespace itself; null where there is none of this name. */
+  getNamespace(name: string): Promise<Record<string, unknown> | null>
+  /** All objects of a kind in a namespace, read in pages until `signal` says stop. More than `max` of them are refused, not cut. */
+  listObjects(
+    kind: keyof typeof READABLE,
+    namespace: string,
+    options: { readonly max: number; readonly signal?: AbortSignal },
+  ): Promise<Record<string, unknown>[]>
   close(): Promise<void>
 }
 /** Kinds of `signet.dev/v1alpha1`, with their plurals. */
@@ -59,6 +67,15 @@ export type KeptObject = {
   readonly labels: Readonly<Record<string, string>>
   readonly annotations: Readonly<Record<string, string>>
 }
+
+/** Kinds whose objects may be read, and no others: none of them holds a secret. */
+const READABLE = {
+  pods: '/api/v1',
+  serviceaccounts: '/api/v1',
+  deployments: '/apis/apps/v1',
+  networkpolicies: '/apis/networking.k8s.io/v1',
+} as const
+const PAGE_OBJECTS = 100
 
 type Answer = { readonly status: number; readonly body: Record<string, unknown> }
 
@@ -209,6 +226,32 @@ export function createKubernetesApi(options: KubernetesApiOptions): KubernetesAp
       const answer = await call('DELETE', keptPath(kind, namespace, name))
       if (answer.status !== 200 && answer.status !== 202 && answer.status !== 404)
         throw refused(answer, `to delete the ${kind} ${namespace}/${name}`)
+    },
+
+    async getNamespace(name) {
+      const answer = await call('GET', `/api/v1/namespaces/${encodeURIComponent(name)}`)
+      if (answer.status === 404) return null
+      if (answer.status !== 200) throw refused(answer, `to read the namespace ${name}`)
+      return answer.body
+    },
+
+    async listObjects(kind, namespace, { max, signal }) {
+      const objects: Record<string, unknown>[] = []
+      let rest = ''
+      do {
+        if (signal?.aborted === true)
+          throw new SignetError('KUBERNETES_UNAVAILABLE', `${kind} of ${namespace} take too long to read`)
+        const path = `${READABLE[kind]}/namespaces/${encodeURIComponent(namespace)}/${kind}?limit=${PAGE_OBJECTS}${rest}`
+        const answer = await call('GET', path)
+        if (answer.status !== 200) throw refused(answer, `to list ${kind} of ${namespace}`)
+        const { items } = answer.body
+        if (Array.isArray(items)) objects.push(...items.map(objectOf))
+        if (objects.length > max)
+          throw new SignetError('KUBERNETES_REFUSED', `${namespace} has more than ${max} ${kind}: they are not read`)
+        const next = objectOf(answer.body['metadata'])['continue']
+        rest = typeof next === 'string' && next !== '' ? `&continue=${encodeURIComponent(next)}` : ''
+      } while (rest !== '')
+      return objects
     },
 
     async close() {

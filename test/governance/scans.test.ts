@@ -113,6 +113,91 @@ describe('rules', () => {
   })
 })
 
+describe('rules in YAML', () => {
+  const send = async (method: string, url: string, text: string, type = 'application/yaml') => {
+    const headers = { authorization: `Bearer ${stack.token('acme')}`, 'content-type': type }
+    const response = await fetch(`${stack.process().url}${url}`, { method, headers, body: text })
+    return { status: response.status, body: (await response.json()) as Called['body'] }
+  }
+  const YAML = `# What a file may say, a body may.
+id: yaml-001
+name: TLS
+framework: NIST
+severity: high
+conditions:
+  all:
+    - fact: settings.tls
+      operator: equal
+      value: true
+event: { type: non_compliance, params: { control: SC-8 } }
+`
+
+  it('are made and changed as in JSON', async () => {
+    const made = await send('POST', '/rules', YAML)
+    expect(made).toMatchObject({ status: 201, body: { id: 'yaml-001', facts: ['settings.tls'], shadows_file: false } })
+    expect(made.body.event).toEqual({ type: 'non_compliance', params: { control: 'SC-8' } })
+    expect(
+      await send('PATCH', '/rules/yaml-001', 'severity: low\nversion: 1\n', 'application/yaml; charset=utf-8'),
+    ).toMatchObject({
+      status: 200,
+      body: { severity: 'low', version: 2 },
+    })
+    const { body } = await get('/openapi.json')
+    expect(Object.keys(body.paths['/rules'].post.requestBody.content)).toEqual(['application/json', 'application/yaml'])
+  })
+  it.each([
+    {
+      what: 'YAML that is wrong',
+      text: YAML.replace('severity:', ' severity:'),
+      status: 400,
+      want: /^the body at line 4, column 12 is no YAML: a mapping cannot stand there/,
+    },
+    {
+      what: 'a member that is there twice',
+      text: `${YAML}name: Again\n`,
+      status: 400,
+      want: /^the body at line 12, column 1 has a member that is there already/,
+    },
+    {
+      what: 'several rules',
+      text: `${YAML}---\n${YAML}`,
+      status: 400,
+      want: /begins a second document; a call takes one/,
+    },
+    { what: 'an alias', text: YAML.replace('TLS', '&a TLS'), status: 400, want: /has an anchor/ },
+    { what: 'no rule', text: 'id: yaml-002\n', status: 400, want: /^the body must have required properties/ },
+    {
+      what: 'a member too much',
+      text: YAML.replace('yaml-001', 'yaml-002\nsource: file'),
+      status: 400,
+      want: /member that is not known here/,
+    },
+    {
+      what: 'an operator that is none',
+      text: YAML.replace('yaml-001', 'yaml-002').replace('equal', 'almost'),
+      status: 400,
+      want: /operator/,
+    },
+    { what: 'a rule that is there', text: YAML, status: 409, want: /there is a rule yaml-001 already/ },
+    { what: 'too much', text: `${YAML}#${'x'.repeat(40_000)}`, status: 413, want: /./ },
+    { what: 'lists without end', text: '- '.repeat(1_900), status: 400, want: /nested/ },
+  ])('with $what are refused', async ({ text, status, want }) => {
+    const answer = await send('POST', '/rules', text)
+    expect(answer.status, JSON.stringify(answer.body)).toBe(status)
+    expect(answer.body.detail).toMatch(want)
+  })
+  it('says what JSON says to the same rule', async () => {
+    const broken = { ...rule('yaml-003'), conditions: { fact: 'a..b', operator: 'equal', value: 1 } }
+    const [json, yaml] = [await post('/rules', broken), await send('POST', '/rules', JSON.stringify(broken))]
+    expect([yaml.status, yaml.body.detail]).toEqual([json.status, json.body.detail])
+  })
+  it('are taken nowhere else, and by no other name', async () => {
+    expect((await send('POST', '/api/scans', 'rule_ids: [yaml-001]\n')).status).toBeGreaterThanOrEqual(400)
+    expect((await send('POST', '/rules', YAML, 'text/yaml')).status).toBeGreaterThanOrEqual(400)
+    expect((await stack.call('acme', 'DELETE', '/rules/yaml-001')).status).toBe(204)
+  })
+})
+
 describe('a scan', () => {
   it('of all that is active looks at the database, the access store, the ledger and every user', async () => {
     const id = await scanning({})

@@ -269,6 +269,27 @@ const CASES: readonly Case[] = [
     quiet: { [`signet_bundle_expiry_timestamp_seconds{${per(POD)}}`]: '90000x20' },
   },
   {
+    alert: 'SignetDomainEventsBehind',
+    firing: {
+      'signet_governance_domain_events_lag_seconds{pod="a"}': '0+60x40',
+      'signet_governance_domain_events_lag_seconds{pod="b"}': '0+60x40',
+    },
+    at: 20,
+    notYetAt: 14,
+    wantLabels: {},
+    quiet: { 'signet_governance_domain_events_lag_seconds{pod="a"}': '0+60x10 0x40' },
+  },
+  {
+    alert: 'SignetDomainEventsLost',
+    firing: { 'signet_governance_domain_events_total{outcome="lost",pod="a"}': '0 0 3x40' },
+    at: 4,
+    wantLabels: {},
+    quiet: {
+      'signet_governance_domain_events_total{outcome="sent",pod="a"}': '0+9x40',
+      'signet_governance_domain_events_total{outcome="lost",pod="a"}': '3x40',
+    },
+  },
+  {
     alert: 'SignetIdentityExpiring',
     firing: { [`signet_identity_expiry_timestamp_seconds{${per(POD)}}`]: '20000x20' },
     at: 6,

@@ -37,6 +37,11 @@ describe('values.schema.json', () => {
       want: /\/namespaceMap\/namespaces[^]*Shop/,
     },
     {
+      name: 'a namespace of scans that is none',
+      values: { governance: { scanNamespaces: { acme: ['Shop'] } } },
+      want: /\/governance\/scanNamespaces[^]*pattern/,
+    },
+    {
       name: 'a channel that is none',
       values: { namespaceMap: { namespaces: { shop: { channel: 'both' } } } },
       want: /channel[^]*external/,
@@ -123,6 +128,7 @@ describe('no value is dead', () => {
     'ledger.serviceAccounts': {},
     'monitoring.monitors.interval': '5m',
     'monitoring.rules.runbookBaseUrl': 'https://other.example/runbooks',
+    'governance.scanNamespaces': { acme: ['other'] },
     'namespaceMap.default': { tenant: 'other' },
     'namespaceMap.namespaces': {},
     'networkPolicies.applications': [],

@@ -27,6 +27,21 @@ valueFrom:
   value: /var/run/signet/tokens/ledger
 - name: SIGNET_GOVERNANCE_RULES_NAMESPACE
   value: {{ .Release.Namespace | quote }}
+{{- with include "signet.scanNamespaces" . }}
+- name: SIGNET_GOVERNANCE_SCAN_NAMESPACES
+  value: {{ . | quote }}
+{{- end }}
+{{- end }}
+
+{{/* TENANT=NAMESPACE, with commas between. */}}
+{{- define "signet.scanNamespaces" -}}
+{{- $pairs := list -}}
+{{- range $tenant, $namespaces := .Values.governance.scanNamespaces -}}
+{{- range $namespaces -}}
+{{- $pairs = append $pairs (printf "%s=%s" $tenant .) -}}
+{{- end -}}
+{{- end -}}
+{{- join "," $pairs -}}
 {{- end }}
 
 {{/* Where it keeps files, and the files with its keys; what governance.env has under the same name stands there alone. */}}

@@ -30,6 +30,7 @@ export const EVERYTHING: Values = {
     bundleKey: { secretName: 'bundle-key' },
     sealingKey: { secretName: 'sealing-key' },
     stripe: { secretName: 'stripe' },
+    scanNamespaces: { acme: ['shop', 'payments'], globex: ['other', 'shop'] },
     env: [{ name: 'SIGNET_GOVERNANCE_SWEEP_AFTER_MS', value: '30000' }],
     egress: [{ to: [{ ipBlock: { cidr: '10.9.0.0/16' } }], ports: [{ protocol: 'TCP', port: 443 }] }],
     priorityClassName: 'platform',

@@ -1,11 +1,10 @@
 import { GenericError } from '@platformatic/kafka'
 import { SignetError } from '#core/error/signet-error.ts'
 
-/** What no waiting mends, by the broker's name for it (https://kafka.apache.org/protocol#protocol_error_codes). */
+/** What no waiting mends, by the broker's name for it (https://kafka.apache.org/protocol#protocol_error_codes). `PREFIX`: of the process's variables. */
 const REFUSALS: Readonly<Record<string, string>> = {
-  SASL_AUTHENTICATION_FAILED:
-    'it does not know SIGNET_KAFKA_SASL_USERNAME with the password of SIGNET_KAFKA_SASL_PASSWORD_FILE',
-  UNSUPPORTED_SASL_MECHANISM: 'it does not take SIGNET_KAFKA_SASL_MECHANISM',
+  SASL_AUTHENTICATION_FAILED: 'it does not know PREFIX_SASL_USERNAME with the password of PREFIX_SASL_PASSWORD_FILE',
+  UNSUPPORTED_SASL_MECHANISM: 'it does not take PREFIX_SASL_MECHANISM',
   TOPIC_AUTHORIZATION_FAILED: 'its ACLs do not allow the topic',
   GROUP_AUTHORIZATION_FAILED: 'its ACLs do not allow the consumer group',
   CLUSTER_AUTHORIZATION_FAILED: 'its ACLs allow no topic to be written to',
@@ -17,13 +16,15 @@ const UNTRUSTED =
 const MAX_FAULTS = 50
 const MAX_WORDS = 500
 
-/** A word for logs and metrics. KAFKA_REFUSED: somebody has to change something. KAFKA_UNAVAILABLE: it may mend by itself. `doing`: with what, for the reader. */
-export function kafkaError(thrown: unknown, doing: string): SignetError {
+/** A word for logs and metrics. KAFKA_REFUSED: somebody has to change something. KAFKA_UNAVAILABLE: it may mend by itself. `doing`: with what, for the reader; `prefix`: of the process's variables. */
+export function kafkaError(thrown: unknown, doing: string, prefix = 'SIGNET_KAFKA'): SignetError {
   if (thrown instanceof SignetError) return thrown
   const faults = faultsOf(thrown)
   const refusal = faults.map(refusalOf).find((words) => words !== null)
   if (refusal !== undefined)
-    return new SignetError('KAFKA_REFUSED', `Kafka refused ${doing}: ${refusal}`, { cause: thrown })
+    return new SignetError('KAFKA_REFUSED', `Kafka refused ${doing}: ${refusal.replaceAll('PREFIX', prefix)}`, {
+      cause: thrown,
+    })
   const words = [...new Set(faults.map(({ message }) => message))].join('; ')
   return new SignetError('KAFKA_UNAVAILABLE', `Kafka does not do ${doing}: ${words.slice(0, MAX_WORDS)}`, {
     cause: thrown,
@@ -46,7 +47,7 @@ function faultsOf(thrown: unknown): Error[] {
 function refusalOf(error: Error): string | null {
   const { code } = error as NodeJS.ErrnoException
   if (code !== undefined && UNTRUSTED.test(code))
-    return `the certificate of the broker is of no authority of SIGNET_KAFKA_TLS_CA, of another name, or at its end (${code})`
+    return `the certificate of the broker is of no authority of PREFIX_TLS_CA, of another name, or at its end (${code})`
   if (!(error instanceof GenericError) || typeof error['apiId'] !== 'string') return null
   return REFUSALS[error['apiId']] ?? null
 }
