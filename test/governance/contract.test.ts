@@ -123,7 +123,8 @@ function ofAnotherType(schema: Schema): unknown {
   return types.has('boolean') ? { not: 'it' } : true
 }
 
-describe('each call of the OpenAPI document', () => {
+// Some hundred requests each.
+describe('each call of the OpenAPI document', { timeout: 600_000 }, () => {
   it('answers a request that is right in form as the document says', async () => {
     // It is done, or what it names is not there, or may not be: form is not all that counts.
     const want = [200, 201, 202, 204, 400, 401, 404, 409]
