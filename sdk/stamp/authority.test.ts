@@ -15,7 +15,7 @@ function ledger(answer: (stamp: Uint8Array) => Response | Promise<Response>) {
     token: () => 'the-token',
     now: () => nowMs,
     fetch: async (input, init) => {
-      const request = new Request(input as URL, init)
+      const request = new Request(input, init)
       asked.push(request)
       return answer(new Uint8Array(await request.clone().arrayBuffer()))
     },
