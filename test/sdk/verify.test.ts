@@ -1,6 +1,7 @@
 import { Agent, request } from 'undici'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { ledgerAuthority } from '#sdk/stamp/authority.ts'
+import { lineageHeaders, type Lineage } from '#sdk/lineage/declare.ts'
 import { verifyInterceptor } from '#sdk/stamp/interceptor.ts'
 import { stampOf, verifiedFetch } from '#sdk/stamp/verified-fetch.ts'
 import { PASS_RULE, refusingRule, startProxyFixture, type ProxyFixture } from '#test/support/proxy-fixture.ts'
@@ -15,7 +16,8 @@ beforeAll(async () => {
   fixture.upstream.answer = ({ url }, response) => {
     if (url.startsWith('/large')) response.writeHead(200, { 'content-type': 'application/json' }).end(LARGE)
     else if (url.startsWith('/a.csv')) response.writeHead(200, { 'content-type': 'text/csv' }).end('a,b\n1,2\n')
-    else response.writeHead(200, { 'content-type': 'application/json' }).end('{"total":12.50}')
+    else
+      response.writeHead(200, { 'content-type': 'application/json', ...lineageHeaders(LINEAGE) }).end('{"total":12.50}')
   }
 })
 afterAll(async () => {
@@ -25,6 +27,11 @@ afterAll(async () => {
 
 /** Past what a proxy holds: its stamp is made at the end, and the answer points to it. */
 const LARGE = JSON.stringify({ rows: 'x'.repeat(2_000_000) })
+const LINEAGE: Lineage = {
+  sourceAssets: [`urn:acme:ledger@sha256:${'ab'.repeat(32)}`],
+  transformations: ['sum', 'round to cents'],
+  modelVersion: 'score-7',
+}
 const trust = () => ({
   authority: ledgerAuthority({ url: fixture.ledger.url, token: () => fixture.ledger.token }),
   tenant: fixture.stack.tenant,
@@ -52,6 +59,16 @@ test.each([
   await expect(verifiedFetch(trust())(url())).rejects.toMatchObject({ code: want })
   const dispatcher = agent.compose(verifyInterceptor(trust()))
   await expect(request(url(), { dispatcher })).rejects.toMatchObject({ code: want })
+})
+
+test('lineage that the application declares is in the stamp', async () => {
+  const answer = await verifiedFetch(trust())(`${fixture.stack.external}/reports`)
+  expect(stampOf(answer)?.stamp.data_lineage).toMatchObject({
+    source_assets: LINEAGE.sourceAssets,
+    transformations: LINEAGE.transformations,
+    model_version: LINEAGE.modelVersion,
+  })
+  expect([...answer.headers.keys()].filter((name) => name.startsWith('signet-'))).toEqual([])
 })
 
 test('where the ledger has no such key, nothing is handed on', async () => {
