@@ -42,7 +42,9 @@ export function ledgerRecorder(options: LedgerRecorderOptions): Recorder {
       const { status, answer, cause } = await post(options, body)
       if (status === 201) return requireAck(answer, event, body)
       if (!isTransient(status))
-        throw new SignetError('LEDGER_REFUSED', `the ledger refuses the event with ${status}${codeOf(answer)}`)
+        throw new SignetError('LEDGER_REFUSED', `the ledger refuses the event with ${status}${codeOf(answer)}`, {
+          details: { status },
+        })
       if (attempt + 1 >= tries)
         throw new SignetError('LEDGER_UNREACHABLE', `the ledger did not take the event in ${tries} tries`, { cause })
       await wait(waitOf(backoff, attempt))
