@@ -1,3 +1,5 @@
+import { readFileSync } from 'node:fs'
+import path from 'node:path'
 import fastify from 'fastify'
 import { afterEach, describe, expect, test } from 'vitest'
 import type { AuditEvent } from '#core/audit/event.ts'
@@ -23,9 +25,9 @@ function started(statuses: (number | null)[], options: Partial<ClientLoggerOptio
     page: null,
     backoff: { baseMs: 1, maxMs: 4, random: () => 0.5 },
     onDropped: (reason, count) => lost.push([reason, count]),
-    fetch: async (_input, init) => {
+    fetch: async (input, init) => {
       const status = statuses[Math.min(batches.length, statuses.length - 1)]
-      batches.push((JSON.parse(String(init?.body)) as { events: ClientEvent[] }).events)
+      batches.push(((await new Request(input, init).json()) as { events: ClientEvent[] }).events)
       if (status === null || status === undefined) throw new TypeError('fetch failed')
       return new Response(status === 204 ? null : 'x', { status })
     },
@@ -107,6 +109,16 @@ describe('ClientAuditLogger', () => {
     expect(await logger.flush(30)).toBe(false)
     expect(logger.waiting).toBe(1)
   })
+})
+
+test('the client needs nothing that a browser has not', () => {
+  const own = ['client-logger.ts', 'client-event.ts', 'backoff.ts']
+  const imported = own.flatMap((file) => {
+    const text = readFileSync(path.join(import.meta.dirname, file), 'utf8')
+    return [...text.matchAll(/from '([^']+)'/g)].map(([, name]) => name)
+  })
+  expect(imported.length).toBeGreaterThan(0)
+  expect(imported.filter((name) => !own.some((file) => name === `./${file}`))).toEqual([])
 })
 
 describe('when the page goes', () => {

@@ -130,7 +130,9 @@ async function recordFailure(error: unknown, write: () => Promise<void>): Promis
   try {
     await write()
   } catch (unrecorded) {
-    throw new AggregateError([error, unrecorded], 'a step of the run failed, and so did its record')
+    throw new AggregateError([error, unrecorded], 'a step of the run failed, and so did its record', {
+      cause: unrecorded,
+    })
   }
 }
 

@@ -48,7 +48,7 @@ export function withTrace<T extends object>(
   payload: T,
   trace: TraceContext,
 ): T & { signet_trace: Record<string, string> } {
-  return { ...payload, [JOB_MEMBER]: traceHeaders(trace) } as T & { signet_trace: Record<string, string> }
+  return { ...payload, [JOB_MEMBER]: traceHeaders(trace) }
 }
 
 /** The trace of a job's payload; null as `traceOf`. */
