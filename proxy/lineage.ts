@@ -1,4 +1,12 @@
 import type { IncomingHttpHeaders } from 'node:http'
+import {
+  LINEAGE_ASSET,
+  LINEAGE_DIGEST,
+  LINEAGE_HEADERS,
+  LINEAGE_NAME,
+  LINEAGE_TIMESTAMP,
+  MAX_LINEAGE_ITEMS,
+} from '#core/lineage/headers.ts'
 
 /**
  * Lineage that the application declares in response headers (`docs/reference/lineage.md`); every `Signet-…` field is stripped
@@ -28,12 +36,6 @@ export const NO_LINEAGE: DeclaredLineage = Object.freeze({
   ignored: [],
 })
 
-const DIGEST = /^sha256:[0-9a-f]{64}$/
-const TIMESTAMP = /^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}\.\d{3}Z$/
-/** An immutable id: a URN or URL that ends in a digest (`…@sha256:…`). */
-const ASSET = /^[a-z][a-z0-9+.-]*:[\x21-\x7e]{1,1900}@sha256:[0-9a-f]{64}$/i
-const NAME = /^[\x20-\x7e]{1,512}$/
-
 /** A clock may be this much ahead of ours before its timestamps count as wrong. */
 const MAX_SKEW_MS = 5 * 60_000
 
@@ -54,7 +56,7 @@ export function declaredLineage(headers: IncomingHttpHeaders, nowMs: number): De
       .split(',')
       .map((item) => item.trim())
       .filter((item) => item !== '')
-    const kept = items.filter((item) => form.test(item)).slice(0, 128)
+    const kept = items.filter((item) => form.test(item)).slice(0, MAX_LINEAGE_ITEMS)
     if (kept.length !== items.length) ignored.push(name)
     return kept
   }
@@ -66,18 +68,18 @@ export function declaredLineage(headers: IncomingHttpHeaders, nowMs: number): De
     ignored.push(name)
     return undefined
   }
-  const timestampUtc = single('signet-lineage-timestamp-utc', TIMESTAMP)
+  const timestampUtc = single(LINEAGE_HEADERS.timestampUtc, LINEAGE_TIMESTAMP)
   const isUsable = timestampUtc !== undefined && Date.parse(timestampUtc) <= nowMs + MAX_SKEW_MS
-  if (timestampUtc !== undefined && !isUsable) ignored.push('signet-lineage-timestamp-utc')
+  if (timestampUtc !== undefined && !isUsable) ignored.push(LINEAGE_HEADERS.timestampUtc)
   return {
-    sourceAssets: list('signet-lineage-source-assets', ASSET),
-    transformations: list('signet-lineage-transformations', NAME),
-    modelVersion: single('signet-lineage-model-version', NAME),
-    inputHash: single('signet-lineage-input-hash', DIGEST),
+    sourceAssets: list(LINEAGE_HEADERS.sourceAssets, LINEAGE_ASSET),
+    transformations: list(LINEAGE_HEADERS.transformations, LINEAGE_NAME),
+    modelVersion: single(LINEAGE_HEADERS.modelVersion, LINEAGE_NAME),
+    inputHash: single(LINEAGE_HEADERS.inputHash, LINEAGE_DIGEST),
     timestampUtc: isUsable ? timestampUtc : undefined,
     // Whatever it is: the rule takes what is no classification for the highest.
-    classification: presentValue(headers['signet-data-classification']),
-    artifactVersion: single('signet-artifact-version', NAME),
+    classification: presentValue(headers[LINEAGE_HEADERS.classification]),
+    artifactVersion: single(LINEAGE_HEADERS.artifactVersion, LINEAGE_NAME),
     ignored,
   }
 }

@@ -4,14 +4,11 @@ import { SignetError } from '#core/error/signet-error.ts'
 import { digestText } from '#core/crypto/digest.ts'
 import { findStamps } from '#core/stamp/content.ts'
 import { parseStampHeader } from '#core/stamp/header.ts'
+import { stampLink } from '#core/stamp/pointer.ts'
 import { mediaTypeOf, targetDigest } from '#core/stamp/subject.ts'
 import { UsageError } from '../usage.ts'
 import { isMissing, type Evidence } from './evidence.ts'
 
-const POINTERS = ['/.well-known/signet/stamps/', '/.well-known/signet/requests/']
-/** A target and its parameters, up to the next comma outside of quotes. */
-const LINK = /<([^<>]*)>((?:[^",<]|"(?:[^"\\]|\\.)*")*)/g
-const PARAMETER = /; *([^\s=;,"]+) *= *(?:"((?:[^"\\]|\\.)*)"|([^\s;,"]*))/g
 const REQUEST_TIMEOUT_MS = 120_000
 const MAX_BODY_BYTES = 1024 * 1024 * 1024
 /** The stamp of a streamed answer is made when it ends, so it may be a moment late. */
@@ -94,23 +91,6 @@ async function readBody(response: Response, url: URL): Promise<Buffer> {
     throw error instanceof UsageError ? error : unreachable(url, error)
   }
   return Buffer.concat(chunks)
-}
-
-/**
- * The link to a stamp among those of a `Link` header (RFC 8288): below the reserved prefix. Of several the last that describes the
- * answer and is of its origin, since the proxy adds its own behind those of the service; else the last that describes it; else the last.
- */
-function stampLink(value: string | null, base: URL): URL | null {
-  const links = [...(value ?? '').matchAll(LINK)].flatMap(([, target = '', parameters = '']) => {
-    const url = URL.parse(target, base.href)
-    if (url === null || !POINTERS.some((pointer) => url.pathname.includes(pointer))) return []
-    const [, , quoted, token] =
-      [...parameters.matchAll(PARAMETER)].find(([, name]) => name?.toLowerCase() === 'rel') ?? []
-    const describes = (quoted ?? token ?? '').toLowerCase().split(' ').includes('describedby')
-    return [{ url, rank: describes ? (url.origin === base.origin ? 2 : 1) : 0 }]
-  })
-  const best = Math.max(...links.map(({ rank }) => rank))
-  return links.findLast(({ rank }) => rank === best)?.url ?? null
 }
 
 async function fetchStamp(link: URL, request: UrlRequest): Promise<Buffer> {

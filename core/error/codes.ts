@@ -13,6 +13,7 @@ export const ERROR_CODES = {
   STAMP_MAC_MISMATCH: { status: 409, title: 'Stamp was not made with this key, or was changed' },
   STAMP_SUBJECT_MISMATCH: { status: 409, title: 'Stamp belongs to another response' },
   STAMP_KEY_UNKNOWN: { status: 409, title: 'Signing key is not in the keyring' },
+  STAMP_CONTENT_TOO_LARGE: { status: 502, title: 'Content is larger than the verifier takes' },
   STAMP_KEY_INVALID: { status: 409, title: 'Signing key may not sign this stamp' },
   KEYRING_INVALID: { status: 400, title: 'Not a valid keyring' },
   AUDIT_EVENT_INVALID: { status: 400, title: 'Not a valid audit event' },

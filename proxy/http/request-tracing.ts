@@ -1,6 +1,6 @@
 import { SpanKind, SpanStatusCode } from '@opentelemetry/api'
 import { newSpanId, newTraceId } from '#runtime/identifier.ts'
-import { parseTraceParent, type TraceParent } from '#runtime/telemetry/traceparent.ts'
+import { parseTraceParent, type TraceParent } from '#core/trace/traceparent.ts'
 import type { Tracing } from '#runtime/telemetry/tracing.ts'
 import type { ExchangeContext } from '../exchange/context.ts'
 

@@ -8,7 +8,7 @@ import {
   type SpanKind,
 } from '@opentelemetry/api'
 import { newSpanId, newTraceId } from '../identifier.ts'
-import type { TraceParent } from './traceparent.ts'
+import type { TraceParent } from '#core/trace/traceparent.ts'
 
 export type SpanOptions = {
   /** The trace the span belongs to; a root span of this trace unless `parentId` is given. */
