@@ -145,7 +145,7 @@ export async function startProxy(
     workload,
     callerVaries: trustedIngress !== null,
     clock,
-    encode: (content, coding) => coders.run(() => encodeContent(content, coding)),
+    encode: (content, coding) => encodeContent(content, coding, coders),
   })
   const upstreamOrigin = new URL(config.SIGNET_UPSTREAM).origin
   const upstream = new Pool(upstreamOrigin, {

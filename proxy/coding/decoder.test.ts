@@ -2,17 +2,19 @@ import { brotliCompressSync, constants, deflateRawSync, gzipSync, zstdCompressSy
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { CODINGS, type Coding } from './coding.ts'
-import { decodeContent, Decoder } from './decoder.ts'
+import { decodeContent, decodeSmall } from './decode.ts'
+import { Decoder } from './decoder.ts'
 import { encodeContent } from './encode.ts'
 import type { CodingFault } from './fault.ts'
 import { Lanes } from './lanes.ts'
 
 const LIMITS = { freeBytes: 4096, maxRatio: 20 }
+const DAMAGED = expect.objectContaining({ reason: 'damaged' }) as Error
 const TEXT = Buffer.from('what a service says, again and again. '.repeat(20))
 
 async function encoded(content: Buffer, codings: readonly Coding[]): Promise<Buffer> {
   let coded = content
-  for (const coding of codings) coded = await encodeContent(coded, coding)
+  for (const coding of codings) coded = await encodeContent(coded, coding, new Lanes(1))
   return coded
 }
 
@@ -42,6 +44,7 @@ describe('what was encoded decodes to itself', () => {
         const coded = await encoded(plain, applied)
         const decoded = await decodeContent(coded, applied, { freeBytes: 10_000, maxRatio: 20 })
         expect(decoded).toEqual({ kind: 'whole', content: plain })
+        if (applied.length === 1) expect(decodeSmall(coded, applied, 10_000)).toEqual(plain)
       }),
       { numRuns: 150 },
     )
@@ -82,11 +85,16 @@ describe('what was encoded decodes to itself', () => {
 })
 
 test.each(CODINGS)('%s: cut short, or with something behind its end, is refused', async (coding) => {
-  const coded = await encodeContent(TEXT, coding)
-  for (const cut of [1, 2, coded.length >> 1, coded.length - 1])
+  const coded = await encoded(TEXT, [coding])
+  for (const cut of [1, 2, coded.length >> 1, coded.length - 1]) {
     expect((await faultOf(decodeContent(coded.subarray(0, cut), [coding], LIMITS))).reason).toBe('damaged')
+    expect(() => decodeSmall(coded.subarray(0, cut), [coding], 9_999)).toThrow(DAMAGED)
+  }
   for (const behind of [Buffer.alloc(1), Buffer.from('PII'), Buffer.alloc(40_000, 7)]) {
-    expect((await faultOf(decodeContent(Buffer.concat([coded, behind]), [coding], LIMITS))).reason).toBe('damaged')
+    const body = Buffer.concat([coded, behind])
+    expect((await faultOf(decodeContent(body, [coding], LIMITS))).reason).toBe('damaged')
+    if (body.length <= 8_192) expect(() => decodeSmall(body, [coding], 9_999)).toThrow(DAMAGED)
+    else expect(decodeSmall(body, [coding], 9_999)).toBeNull()
     const decoder = new Decoder([coding], LIMITS, () => undefined)
     const inTwo = async (): Promise<void> => {
       await decoder.write(coded)
@@ -121,6 +129,15 @@ test('no body is no coded content', async () => {
   expect(await decodeContent(Buffer.alloc(0), ['gzip'], LIMITS)).toEqual({ kind: 'whole', content: Buffer.alloc(0) })
 })
 
+test('small is what is small on both sides, in one coding', () => {
+  expect(decodeSmall(gzipSync(Buffer.alloc(65_536)), ['gzip'], 100_000)?.length).toBe(65_536)
+  expect(decodeSmall(gzipSync(Buffer.alloc(65_537)), ['gzip'], 100_000)).toBeNull()
+  expect(decodeSmall(gzipSync(Buffer.alloc(1_001)), ['gzip'], 1_000)).toBeNull()
+  expect(decodeSmall(gzipSync(randomLooking(9_000)), ['gzip'], 100_000)).toBeNull()
+  expect(decodeSmall(gzipSync(gzipSync(TEXT)), ['gzip', 'gzip'], 100_000)).toBeNull()
+  expect(decodeSmall(Buffer.alloc(0), ['gzip'], 100_000)).toEqual(Buffer.alloc(0))
+})
+
 describe('what grows', () => {
   test.each([
     { name: 'to the limit', length: 4096, want: 'whole' },
@@ -131,7 +148,7 @@ describe('what grows', () => {
       Buffer.alloc(length - 2048),
       Buffer.from(gzipSync(randomLooking(8000)).subarray(0, 2048)),
     ])
-    const decoded = await decodeContent(await encodeContent(plain, 'gzip'), ['gzip'], LIMITS)
+    const decoded = await decodeContent(await encoded(plain, ['gzip']), ['gzip'], LIMITS)
     expect(decoded.kind).toBe(want)
     if (decoded.kind === 'large') {
       expect(decoded.length).toBe(length)

@@ -23,13 +23,10 @@ export type GrowthLimits = {
 type Layer = { readonly stream: Gunzip | Inflate | BrotliDecompress | ZstdDecompress; fed: number; made: number }
 
 /** Largest window that an encoder may ask for; RFC 9659 allows no more in HTTP, and clients take no more. */
-const ZSTD_WINDOW_LOG = 23
+export const ZSTD_WINDOW = { [constants.ZSTD_d_windowLogMax]: 23 }
 
 /** The pool makes so much in one go: more would hold up the audit spool, less costs a turn of the event loop oftener. */
-const MAX_PIECE_BYTES = 65_536
-const MIN_PIECE_BYTES = 1_024
-/** Text grows about so much; what is foreseen is made in one piece. */
-const USUAL_RATIO = 6
+export const MAX_PIECE_BYTES = 65_536
 
 /** What a decoder may hold at most, by its largest window; zstd's and Brotli's are as large as the content says. */
 export const DECODER_BYTES: Readonly<Record<Coding, number>> = {
@@ -156,47 +153,14 @@ function create(coding: Coding, chunkSize: number): Layer['stream'] {
     case 'br':
       return createBrotliDecompress({ chunkSize })
     case 'zstd':
-      return createZstdDecompress({ chunkSize, params: { [constants.ZSTD_d_windowLogMax]: ZSTD_WINDOW_LOG } })
+      return createZstdDecompress({ chunkSize, params: ZSTD_WINDOW })
   }
 }
 
-function trailing(): CodingFault {
+export function trailing(): CodingFault {
   return new CodingFault('damaged', 'The service sent something behind the end of its coded content')
 }
 
-function damaged(cause: unknown): CodingFault {
+export function damaged(cause: unknown): CodingFault {
   return new CodingFault('damaged', 'The coded content of the service is damaged, or cut short', { cause })
-}
-
-export type Decoded =
-  | { readonly kind: 'whole'; readonly content: Buffer }
-  /** Past the limit, and no bomb: its first bytes and how long it is. */
-  | { readonly kind: 'large'; readonly prefix: Buffer; readonly length: number }
-
-/**
- * Removes the codings of a whole body; of content past `limits.freeBytes`, only its beginning is kept.
- * @throws CodingFault
- */
-export async function decodeContent(body: Buffer, codings: readonly Coding[], limits: GrowthLimits): Promise<Decoded> {
-  // Some servers name a coding where there is nothing to code.
-  if (body.length === 0 || codings.length === 0) return { kind: 'whole', content: body }
-  const pieces: Buffer[] = []
-  let length = 0
-  let kept = 0
-  const take = (piece: Buffer): void => {
-    length += piece.length
-    if (length > limits.freeBytes) return
-    kept = length
-    pieces.push(piece)
-  }
-  const foreseen = Math.max(MIN_PIECE_BYTES, Math.min(MAX_PIECE_BYTES, body.length * USUAL_RATIO))
-  const decoder = new Decoder(codings, limits, take, foreseen)
-  try {
-    await decoder.write(body)
-    await decoder.end()
-  } finally {
-    decoder.destroy()
-  }
-  const content = pieces.length === 1 ? (pieces[0] as Buffer) : Buffer.concat(pieces, kept)
-  return length > limits.freeBytes ? { kind: 'large', prefix: content, length } : { kind: 'whole', content }
 }

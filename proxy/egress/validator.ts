@@ -34,7 +34,7 @@ export type ValidatorDeps = {
   /** Whether callers can differ at all: without a trusted ingress everybody is anonymous, and no answer is one caller's own. */
   readonly callerVaries: boolean
   readonly clock: Clock
-  readonly encode: (content: Buffer, coding: Coding) => Promise<Buffer>
+  readonly encode: (content: Buffer, coding: Coding) => Buffer | Promise<Buffer>
 }
 
 /** Leave to pass a body on as it comes; its stamp follows when it has passed. */
@@ -72,12 +72,15 @@ export class EgressValidator {
   }
 
   /** The same, for an answer that may leave in a content coding: applies it, where there is one. */
-  async sealCoded(decided: Decided): Promise<Sealed> {
+  sealCoded(decided: Decided): Sealed | Promise<Sealed> {
     const { leaving, decision } = decided
     if (!isToBeCoded(leaving)) return this.seal(decided)
-    const body = await this.#deps.encode(leaving.body, leaving.coding)
-    const headers = [...leaving.headers, 'content-length', String(body.length)]
-    return this.seal(decide({ status: leaving.status, headers, body }, decision))
+    const sealed = (body: Buffer): Sealed => {
+      const headers = [...leaving.headers, 'content-length', String(body.length)]
+      return this.seal(decide({ status: leaving.status, headers, body }, decision))
+    }
+    const coded = this.#deps.encode(leaving.body, leaving.coding)
+    return coded instanceof Promise ? coded.then(sealed) : sealed(coded)
   }
 
   /** What leaves instead where the event of a decided answer could not be written: a refusal, or under shadow the answer itself. */

@@ -6,7 +6,8 @@ import { isReadableType } from '#engine/detect/reading.ts'
 import type { Judgement } from '#core/policy/join.ts'
 import type { Answer } from '../egress/gather.ts'
 import { answerCoding, PLAIN, UNREADABLE } from '../coding/answer-coding.ts'
-import { DECODER_BYTES, decodeContent, type Decoded } from '../coding/decoder.ts'
+import { decodeContent, decodeSmall, type Decoded } from '../coding/decode.ts'
+import { DECODER_BYTES } from '../coding/decoder.ts'
 import { CodingFault } from '../coding/fault.ts'
 import type { Lanes } from '../coding/lanes.ts'
 import { inspectNothing, inspectUnread } from '../egress/inspect.ts'
@@ -263,16 +264,31 @@ export class Exchange implements Dispatcher.DispatchHandler, AnswerOwner, Passag
       this.#decideOn(answer, raw, answer.coding === UNREADABLE && hasContent(this.#context, answer) ? null : raw)
       return
     }
-    const { coders } = this.#deps
-    coders
-      .run(() => this.#decode(raw, answer))
-      .then(
-        (decoded) => this.guard(() => this.#takeDecoded(answer, raw, decoded)),
-        (error: unknown) => {
-          if (this.#context.mode === 'shadow') this.#decideOn(answer, raw, null)
-          else this.fail(error)
-        },
-      )
+    void this.#holdDecoded(answer, raw)
+  }
+
+  async #holdDecoded(answer: Answer, raw: Buffer): Promise<void> {
+    const { coders, bufferBytes } = this.#deps
+    let decoded: Decoded | null
+    try {
+      const small = decodeSmall(raw, answer.coding.received, bufferBytes)
+      decoded =
+        small === null
+          ? await coders.run(() => this.#decode(raw, answer))
+          : { kind: 'whole', content: this.#hold(small) }
+    } catch (error) {
+      if (this.#context.mode === 'shadow') this.#decideOn(answer, raw, null)
+      else this.fail(error)
+      return
+    }
+    this.guard(() => this.#takeDecoded(answer, raw, decoded))
+  }
+
+  /** Counts what is held besides. */
+  #hold(content: Buffer): Buffer {
+    if (!this.#deps.budget.take(content.length)) throw new SignetError('OVERLOADED', OVERLOADED)
+    this.#held += content.length
+    return content
   }
 
   /** `content`: without codings; null where they cannot be removed. */

@@ -65,23 +65,21 @@ export class HeldAnswer implements TurnStep {
     const owner = this.#owner
     if (decided === null || owner.settled) return
     const validator = this.#validator
-    if (failure === null && decided.leaving.coding !== undefined) {
-      void this.#sendCoded(decided)
-      return
-    }
-    owner.guard(() =>
-      owner.send(
-        failure === null
-          ? validator.seal(decided)
-          : validator.sealUnwritten(decided, failure, this.#answer.status, owner.effect),
-      ),
-    )
+    owner.guard(() => {
+      if (failure !== null) {
+        owner.send(validator.sealUnwritten(decided, failure, this.#answer.status, owner.effect))
+        return
+      }
+      const sealed = validator.sealCoded(decided)
+      if (sealed instanceof Promise) void this.#sendCoded(sealed)
+      else owner.send(sealed)
+    })
   }
 
-  async #sendCoded(decided: Decided): Promise<void> {
+  async #sendCoded(coded: Promise<Sealed>): Promise<void> {
     const owner = this.#owner
     try {
-      const sealed = await this.#validator.sealCoded(decided)
+      const sealed = await coded
       if (!owner.settled) owner.send(sealed)
     } catch (error) {
       owner.fail(error)
