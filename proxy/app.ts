@@ -32,6 +32,8 @@ export type ProxyAppDeps = {
   readonly policies: PolicyHolder
   readonly validator: EgressValidator
   readonly exchange: ExchangeDeps
+  /** Answers may be in a content coding. */
+  readonly compression: boolean
   readonly stamps: StampStore
   readonly keys: StampKeys
   readonly archive: StampArchive

@@ -135,6 +135,18 @@ export const ProxyEnvironment = Type.Object({
     1_024,
     134_217_728,
   ),
+  SIGNET_COMPRESSION: Type.Enum(['on', 'off'], {
+    default: 'on',
+    description:
+      '`on`: the service is asked for the content codings that the client takes, and answers leave in them; `off`: it is asked for `identity`, and they leave plain',
+  }),
+  SIGNET_COMPRESSION_MAX_RATIO: Type.Integer({
+    default: 200,
+    minimum: 2,
+    maximum: 100_000,
+    description:
+      'Bytes that one compressed byte of the service may become, where the content is larger than SIGNET_BUFFER_BYTES; past it 502',
+  }),
   SIGNET_BUFFER_TOTAL_BYTES: Bytes(
     'Bytes held by all answers together; past it requests get 503',
     268_435_456,

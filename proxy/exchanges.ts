@@ -2,6 +2,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http'
 import { SignetError } from '#core/error/signet-error.ts'
 import { newTraceId } from '#runtime/identifier.ts'
 import type { ProxyAppDeps } from './app.ts'
+import { acceptedCodings, IDENTITY_ONLY } from './coding/accept.ts'
 import { writeSealed } from './egress/sealed.ts'
 import { digestTarget, originForm, pathOf, type ExchangeContext } from './exchange/context.ts'
 import { Exchange } from './exchange/exchange.ts'
@@ -52,6 +53,9 @@ export class Exchanges {
       mode,
       policy,
       method: ofSidecar === null ? (request.method ?? 'GET') : 'GET',
+      // A sidecar is about the file, which goes nowhere.
+      accepted:
+        deps.compression && ofSidecar === null ? acceptedCodings(request.headers['accept-encoding']) : IDENTITY_ONLY,
       tagMark: this.#tagsOf(policy, request.method ?? 'GET', target.target),
     })
     this.#start(request, response, context, ofSidecar, incoming)
@@ -61,10 +65,12 @@ export class Exchanges {
   #contextOf(
     request: IncomingMessage,
     { target, path, digest }: Pick<Target, 'target' | 'path' | 'digest'>,
-    known: Pick<ExchangeContext, 'requestId' | 'mode' | 'policy' | 'method' | 'tagMark'> & { incoming: IncomingTrace },
+    known: Pick<ExchangeContext, 'requestId' | 'mode' | 'policy' | 'method' | 'accepted' | 'tagMark'> & {
+      incoming: IncomingTrace
+    },
   ): ExchangeContext {
     const { channel, tenant, producerId, trustedIngress, monotonicMs } = this.#deps
-    const { incoming, requestId, mode, policy, method, tagMark } = known
+    const { incoming, requestId, mode, policy, method, accepted, tagMark } = known
     return {
       requestId,
       traceId: incoming.traceId,
@@ -80,6 +86,7 @@ export class Exchanges {
       targetDigest: digest,
       path,
       headers: request.headers,
+      accepted,
       caller: trustedIngress === null ? ANONYMOUS : callerOf(request, trustedIngress),
       httpVersion: request.httpVersion,
       startedAt: monotonicMs(),

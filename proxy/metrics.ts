@@ -1,5 +1,6 @@
 import { Counter, Gauge } from 'prom-client'
 import type { MetricsRegistry } from '#runtime/telemetry/metrics.ts'
+import { CODING_FAULTS } from './coding/fault.ts'
 import { TalliedCounter, TalliedHistogram } from './tally.ts'
 
 /** Metric families of the proxy (`docs/reference/metrics.md`). Names in OpenMetrics; samples of counters end in `_total`. */
@@ -63,6 +64,12 @@ export function createProxyMetrics(
       name: 'signet_upstream_errors',
       help: 'Failed upstream exchanges by error code',
       labelNames: ['code'],
+      registers,
+    }),
+    codingRefusals: new Counter({
+      name: 'signet_coding_refusals',
+      help: 'Answers refused, or cut off, because their content coding cannot be removed within the limits',
+      labelNames: ['reason'],
       registers,
     }),
     forgedStamps: new Counter({
@@ -169,6 +176,7 @@ export function beginAtZero(metrics: ProxyMetrics, tenant: string): void {
   metrics.stampsIssued.inc({ tenant }, 0)
   metrics.forgedStamps.inc({ tenant }, 0)
   metrics.shadowUnaudited.inc({ tenant }, 0)
+  for (const reason of CODING_FAULTS) metrics.codingRefusals.inc({ reason }, 0)
   for (const reason of MISSING_REASONS) metrics.stampsMissing.inc({ tenant, reason }, 0)
 }
 

@@ -12,6 +12,8 @@ import { buildAdminApp } from './admin.ts'
 import { buildApp } from './app.ts'
 import { openJournal } from './audit/journal.ts'
 import { createLedgerClient } from './audit/ledger-client.ts'
+import { encodeContent } from './coding/encode.ts'
+import { Lanes } from './coding/lanes.ts'
 import { ProxyEnvironment, type ProxyConfig } from './config.ts'
 import { StampIssuer } from './egress/issuer.ts'
 import { DecisionRecorder } from './egress/recorder.ts'
@@ -33,6 +35,8 @@ import { StampStore } from './stamps/store.ts'
 import { watchFile } from './watched-file.ts'
 
 const FILE_POLL_MS = 1_000
+/** Of the four threads of the pool, one is left to the audit spool. */
+const CODERS = 3
 const SOFTWARE_VERSION = '0.1.0'
 
 /**
@@ -115,6 +119,7 @@ export async function startProxy(
   })
   const stamps = new StampStore(config.SIGNET_STAMP_MEMORY_BYTES)
   const clock = { nowMs, monotonicMs }
+  const coders = new Lanes(CODERS)
   const recorder = new DecisionRecorder(journal, uuidV7, clock)
   const turn = new Turn((work) => recorder.group(work))
   const issuer = new StampIssuer({
@@ -140,6 +145,7 @@ export async function startProxy(
     workload,
     callerVaries: trustedIngress !== null,
     clock,
+    encode: (content, coding) => encodeContent(content, coding, coders),
   })
   const upstreamOrigin = new URL(config.SIGNET_UPSTREAM).origin
   const upstream = new Pool(upstreamOrigin, {
@@ -157,6 +163,7 @@ export async function startProxy(
       producerId: config.SIGNET_PRODUCER_ID,
       policies,
       validator,
+      compression: config.SIGNET_COMPRESSION === 'on',
       exchange: {
         upstream,
         upstreamOrigin,
@@ -165,6 +172,8 @@ export async function startProxy(
         budget,
         turn,
         bufferBytes: config.SIGNET_BUFFER_BYTES,
+        maxRatio: config.SIGNET_COMPRESSION_MAX_RATIO,
+        coders,
         headersTimeoutMs: config.SIGNET_UPSTREAM_HEADERS_TIMEOUT_MS,
         bodyTimeoutMs: config.SIGNET_UPSTREAM_BODY_TIMEOUT_MS,
         stampVerifier,

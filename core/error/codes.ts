@@ -60,6 +60,7 @@ export const ERROR_CODES = {
   UPSTREAM_UNREACHABLE: { status: 502, title: 'The service behind the proxy cannot be reached' },
   UPSTREAM_TIMEOUT: { status: 504, title: 'The service behind the proxy did not answer in time' },
   UPSTREAM_INVALID: { status: 502, title: 'The service behind the proxy gave an answer that cannot be passed on' },
+  DECOMPRESSION_LIMIT: { status: 502, title: 'The answer grows to more than is decompressed' },
   STAMP_PENDING: { status: 404, title: 'The stamp is not made yet' },
   SPOOL_UNAVAILABLE: { status: 503, title: 'The audit spool cannot take the event' },
   SPOOL_LOCKED: { status: 500, title: 'The audit spool is in use by another process' },

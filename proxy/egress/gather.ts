@@ -1,6 +1,7 @@
 import type { IncomingHttpHeaders } from 'node:http'
 import { SELECTED_REQUEST_HEADERS, SELECTED_RESPONSE_HEADERS, type DecisionInput } from '#core/policy/decision.ts'
 import { CLASSIFICATIONS, type Classification } from '#core/stamp/schema.ts'
+import type { AnswerCoding } from '../coding/answer-coding.ts'
 import type { ExchangeContext } from '../exchange/context.ts'
 import type { RouteFacts } from '../policy/routes.ts'
 import type { DeclaredLineage } from '../lineage.ts'
@@ -11,6 +12,7 @@ export type Answer = {
   readonly status: number
   readonly mediaType: string
   readonly headers: IncomingHttpHeaders
+  readonly coding: AnswerCoding
   readonly lineage: DeclaredLineage
 }
 

@@ -1,5 +1,3 @@
-import { brotliDecompress, gunzip, inflate, zstdDecompress } from 'node:zlib'
-import { promisify } from 'node:util'
 import type { IncomingHttpHeaders } from 'node:http'
 import { SignetError } from '#core/error/signet-error.ts'
 import type { Fact, FactName } from '#core/policy/decision.ts'
@@ -240,44 +238,4 @@ function beginsLikeObject(content: Buffer): boolean {
     return byte === 0x7b
   }
   return false
-}
-
-const decoders = {
-  gzip: promisify(gunzip),
-  'x-gzip': promisify(gunzip),
-  deflate: promisify(inflate),
-  br: promisify(brotliDecompress),
-  zstd: promisify(zstdDecompress),
-} as const
-
-/**
- * Removes the Content-Encoding of an upstream that sent one although asked for `identity` (RFC 9110 §8.4). Throws
- * UPSTREAM_INVALID for an unknown or damaged encoding and for content past `maxBytes`: what cannot be read cannot leave.
- */
-export async function decodeContent(content: Buffer, contentEncoding: string, maxBytes: number): Promise<Buffer> {
-  let decoded = content
-  const encodings = contentEncoding
-    .split(',')
-    .map((name) => name.trim().toLowerCase())
-    .filter((name) => name !== '' && name !== 'identity')
-  if (encodings.length > 2)
-    throw new SignetError(
-      'UPSTREAM_INVALID',
-      `The service nested ${encodings.length} content encodings; at most 2 are decoded`,
-    )
-  for (const name of encodings.toReversed()) {
-    if (!Object.hasOwn(decoders, name)) {
-      throw new SignetError('UPSTREAM_INVALID', 'The service answered with a content encoding that cannot be inspected')
-    }
-    try {
-      decoded = await decoders[name as keyof typeof decoders](decoded, { maxOutputLength: maxBytes })
-    } catch (cause) {
-      throw new SignetError(
-        'UPSTREAM_INVALID',
-        `The service's ${name} content is damaged or larger than ${maxBytes} bytes when decoded`,
-        { cause },
-      )
-    }
-  }
-  return decoded
 }

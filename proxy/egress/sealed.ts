@@ -1,14 +1,17 @@
 import type { ServerResponse } from 'node:http'
 import type { StampBytes } from '#core/stamp/template.ts'
+import type { Coding } from '../coding/coding.ts'
 import type { ExchangeContext } from '../exchange/context.ts'
 
 /** What of an answer leaves. */
-type Leaving = {
+export type Leaving = {
   readonly status: number
   /** Flattened pairs. */
   readonly headers: readonly string[]
   /** The whole body; null where the answer has none or streams it. */
   readonly body: Buffer | null
+  /** What `body` is still to be coded in; its length is stated then. */
+  readonly coding?: Coding
 }
 
 /** What is known of a decided answer besides: null outside of an exchange. */

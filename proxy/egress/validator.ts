@@ -4,6 +4,9 @@ import { SignetError } from '#core/error/signet-error.ts'
 import type { Judgement } from '#core/policy/join.ts'
 import { jcsPayload } from '#core/stamp/payload.ts'
 import { embedStamp } from '#core/stamp/splice.ts'
+import { IDENTITY_ONLY } from '../coding/accept.ts'
+import { PLAIN } from '../coding/answer-coding.ts'
+import type { Coding } from '../coding/coding.ts'
 import { isSafe, type ExchangeContext } from '../exchange/context.ts'
 import { outgoingETag } from '../http/etag.ts'
 import {
@@ -19,7 +22,7 @@ import { inspectNothing, withHeaderFacts, type Inspection } from './inspect.ts'
 import type { Payload, StampIssuer } from './issuer.ts'
 import type { Clock, DecisionRecorder } from './recorder.ts'
 import { refusalDocument, type Refusal } from './refusal.ts'
-import { claimSeal, type Decided, type Sealed } from './sealed.ts'
+import { claimSeal, type Decided, type Leaving, type Sealed } from './sealed.ts'
 
 const { decide, seal } = claimSeal()
 
@@ -32,10 +35,14 @@ export type ValidatorDeps = {
   /** Whether callers can differ at all: without a trusted ingress everybody is anonymous, and no answer is one caller's own. */
   readonly callerVaries: boolean
   readonly clock: Clock
+  readonly encode: (content: Buffer, coding: Coding) => Buffer | Promise<Buffer>
 }
 
 /** Leave to pass a body on as it comes; its stamp follows when it has passed. */
 export type StreamPermit = { readonly decided: Decided; readonly judgement: Judgement; readonly trailer: boolean }
+
+/** Content as the service sent it, and without its codings: the same where it has none. */
+export type Received = { readonly raw: Buffer; readonly content: Buffer }
 
 /** SHA-256 (64 lowercase hex digits) and length of a content. */
 export type Sized = { readonly hex: string; readonly length: number }
@@ -59,9 +66,22 @@ export class EgressValidator {
   seal(decided: Decided): Sealed {
     if (this.#deps.recorder.waiting)
       throw new SignetError('INTERNAL', 'an answer cannot leave before its event is written')
-    const { decision } = decided
+    const { decision, leaving } = decided
+    if (isToBeCoded(leaving)) throw new SignetError('INTERNAL', 'an answer cannot leave before it is in its coding')
     if (decision !== null && decision.issued !== null) this.#deps.issuer.publish(decision.context, decision.issued)
     return seal(decided)
+  }
+
+  /** The same, for an answer that may leave in a content coding: applies it, where there is one. */
+  sealCoded(decided: Decided): Sealed | Promise<Sealed> {
+    const { leaving, decision } = decided
+    if (!isToBeCoded(leaving)) return this.seal(decided)
+    const sealed = (body: Buffer): Sealed => {
+      const headers = [...leaving.headers, 'content-length', String(body.length)]
+      return this.seal(decide({ status: leaving.status, headers, body }, decision))
+    }
+    const coded = this.#deps.encode(leaving.body, leaving.coding)
+    return coded instanceof Promise ? coded.then(sealed) : sealed(coded)
   }
 
   /** What leaves instead where the event of a decided answer could not be written: a refusal, or under shadow the answer itself. */
@@ -80,8 +100,11 @@ export class EgressValidator {
     return this.seal(this.decideFailure(decision.context, error, upstreamStatus, requestEffect))
   }
 
-  /** A whole answer under `enforce`: stamped, or the refusal that takes its place. `hasContent`: false for HEAD, 204 and 304. */
-  decideWhole(context: ExchangeContext, answer: Answer, inspection: Inspection, hasContent: boolean): Decided {
+  /**
+   * A whole answer under `enforce`: stamped, or the refusal that takes its place. `received`: its content as it came, in its codings; null
+   * where there is none (HEAD, 204, 304).
+   */
+  decideWhole(context: ExchangeContext, answer: Answer, inspection: Inspection, received: Received | null): Decided {
     const { issuer, metrics, clock } = this.#deps
     const startedAt = clock.monotonicMs()
     const nowMs = clock.nowMs()
@@ -89,7 +112,7 @@ export class EgressValidator {
     const judgement = this.#judge(context, answer, inspection, inspection.payload.length, hex, nowMs)
     if (judgement.violations.length > 0) return this.#refuseByPolicy(context, answer, judgement)
     if (answer.status === 304 || !context.policy.stampsEnabled)
-      return this.#decideUnstamped(context, answer, judgement, inspection, hasContent)
+      return this.#decideUnstamped(context, answer, judgement, inspection, received)
 
     requireStripped(inspection)
     const { object } = inspection
@@ -98,16 +121,15 @@ export class EgressValidator {
         ? jcsPayloadOf(inspection.payload)
         : { hex, length: inspection.payload.length, canonicalization: 'bytes' }
     const issued = issuer.issue(context, answer, judgement, inspection, payload, nowMs)
-    const embeds = object !== null && hasContent && !forbidsTransform(answer.headers['cache-control'])
+    const embeds = object !== null && received !== null && !forbidsTransform(answer.headers['cache-control'])
     const body = embeds
       ? embedStamp(inspection.payload, object.closeBrace, object.isEmpty, issued.bytes)
       : inspection.payload
-    const headers = this.#wholeHeaders(context, answer, hasContent ? body : null, {
+    const leaving = this.#leaveWhole(context, answer, inspection, received, body, {
       stampHeader: issuer.header(issued, embeds),
       link: issuer.link(issued.hash),
     })
     metrics.decisionSeconds.note((clock.monotonicMs() - startedAt) / 1000)
-    const leaving = { status: answer.status, headers, body: hasContent ? body : null }
     return decide(leaving, { context, issued, observed: false })
   }
 
@@ -173,8 +195,11 @@ export class EgressValidator {
       stampsEnabled &&
       context.httpVersion === '1.1' &&
       /(^|[,\s])trailers($|[,;\s])/i.test(String(context.headers.te ?? ''))
+    // Passes as it came, in its codings, unless the client does not take those.
+    const { taken } = answer.coding
     const headers = this.#headers(context, answer, {
-      reframed: trailer,
+      reframed: trailer || !taken,
+      contentEncoding: taken ? contentEncodingOf(answer) : null,
       stampHeader: null,
       link: stampsEnabled ? issuer.requestLink(context.requestId) : null,
     })
@@ -354,7 +379,7 @@ export class EgressValidator {
     answer: Answer,
     judgement: Judgement,
     inspection: Inspection,
-    hasContent: boolean,
+    received: Received | null,
   ): Decided {
     const { recorder, metrics } = this.#deps
     if (answer.status !== 304) metrics.stampsMissing.inc({ tenant: context.tenant, reason: 'flag' })
@@ -363,31 +388,57 @@ export class EgressValidator {
       action: 'pass',
       payloadLength: inspection.payload.length,
     })
-    const body = hasContent ? inspection.payload : null
-    const headers = this.#wholeHeaders(context, answer, body, { stampHeader: null, link: null })
-    return decide({ status: answer.status, headers, body }, { context, issued: null, observed: false })
+    const stamp = { stampHeader: null, link: null }
+    const leaving = this.#leaveWhole(context, answer, inspection, received, inspection.payload, stamp)
+    return decide(leaving, { context, issued: null, observed: false })
   }
 
-  #wholeHeaders(
+  /** What leaves of a whole answer, `body` being its content: in its coding, or still to be coded. */
+  #leaveWhole(
     context: ExchangeContext,
     answer: Answer,
-    body: Buffer | null,
+    inspection: Inspection,
+    received: Received | null,
+    body: Buffer,
     stamp: Pick<ResponseRewrite, 'stampHeader' | 'link'>,
-  ): string[] {
-    const headers = this.#headers(context, answer, { reframed: true, ...stamp })
-    if (body !== null) headers.push('content-length', String(body.length))
-    return headers
+  ): Leaving {
+    const { status, coding } = answer
+    if (received === null) {
+      // HEAD says of GET's answer what GET would say of it (RFC 9110 §9.3.2).
+      const contentEncoding = context.method === 'HEAD' ? coding.leaves : null
+      return {
+        status,
+        headers: this.#headers(context, answer, { reframed: true, contentEncoding, ...stamp }),
+        body: null,
+      }
+    }
+    // A content coding is a transformation, too (RFC 9110 §7.7). What was taken out of the content must not leave in any.
+    const isKept =
+      coding !== PLAIN &&
+      body === received.content &&
+      inspection.payload === received.content &&
+      forbidsTransform(answer.headers['cache-control'])
+    const leaves = isKept || body.length === 0 ? null : coding.leaves
+    const contentEncoding = isKept ? contentEncodingOf(answer) : leaves
+    const headers = this.#headers(context, answer, { reframed: true, contentEncoding, ...stamp })
+    if (leaves !== null) return { status, headers, body, coding: leaves }
+    const sent = isKept ? received.raw : body
+    headers.push('content-length', String(sent.length))
+    return { status, headers, body: sent }
   }
 
   #headers(
     context: ExchangeContext,
     answer: Answer,
-    rewrite: Pick<ResponseRewrite, 'reframed' | 'stampHeader' | 'link'>,
+    rewrite: Pick<ResponseRewrite, 'reframed' | 'contentEncoding' | 'stampHeader' | 'link'>,
   ): string[] {
     const { etag } = answer.headers
+    // A 304 has the Vary of the answer that it stands for, of which nobody knows the coding (RFC 9110 §15.4.5).
+    const mayVary = answer.status === 304 && context.accepted !== IDENTITY_ONLY
     return stampedResponseHeaders(answer.headers, {
       // HEAD is judged without the content that GET may be refused for: it must not hand out a tag that confirms it.
       etag: etag === undefined || context.method === 'HEAD' ? null : outgoingETag(etag, context.tagMark),
+      codingVaries: mayVary || answer.coding !== PLAIN,
       callerSpecific: this.#deps.callerVaries && context.policy.readsCaller,
       ...rewrite,
     })
@@ -423,6 +474,15 @@ const RETRY_AFTER_SECONDS = 5
 /** `policies/standard/containment.rego` */
 const CONTAINMENT = 'containment'
 const NO_ANSWER: Answer = { status: 204, mediaType: '', headers: {}, lineage: NO_LINEAGE }
+
+function isToBeCoded(leaving: Leaving): leaving is Leaving & { readonly body: Buffer; readonly coding: Coding } {
+  return leaving.body !== null && leaving.coding !== undefined
+}
+
+/** As the service stated it; null where it did not code. */
+function contentEncodingOf(answer: Answer): string | null {
+  return answer.coding.received.length === 0 ? null : (answer.headers['content-encoding'] ?? null)
+}
 
 function jcsPayloadOf(content: Buffer): Payload {
   const { digest, length } = jcsPayload(content)

@@ -2,6 +2,7 @@ import type { IncomingMessage } from 'node:http'
 import { digestText } from '#core/crypto/digest.ts'
 import type { RuleMode } from '#core/policy/manifest.ts'
 import type { Channel } from '#core/stamp/schema.ts'
+import type { Accepted } from '../coding/accept.ts'
 import type { Caller } from '../http/caller.ts'
 import type { TagMark } from '../http/etag.ts'
 import type { Policy } from '../policy/policy.ts'
@@ -24,6 +25,8 @@ export type ExchangeContext = {
   readonly targetDigest: string
   readonly path: string
   readonly headers: IncomingMessage['headers']
+  /** Content codings that the client takes. */
+  readonly accepted: Accepted
   readonly caller: Caller
   readonly httpVersion: string
   /** Monotonic milliseconds. */

@@ -5,7 +5,12 @@ import { SignetError } from '#core/error/signet-error.ts'
 import { isReadableType } from '#engine/detect/reading.ts'
 import type { Judgement } from '#core/policy/join.ts'
 import type { Answer } from '../egress/gather.ts'
-import { decodeContent, inspectNothing, inspectUnread } from '../egress/inspect.ts'
+import { answerCoding, PLAIN, UNREADABLE } from '../coding/answer-coding.ts'
+import { decodeContent, decodeSmall, type Decoded } from '../coding/decode.ts'
+import { DECODER_BYTES } from '../coding/decoder.ts'
+import { CodingFault } from '../coding/fault.ts'
+import type { Lanes } from '../coding/lanes.ts'
+import { inspectNothing, inspectUnread } from '../egress/inspect.ts'
 import type { RequestEffect } from '../egress/refusal.ts'
 import { writeSealed, type Sealed } from '../egress/sealed.ts'
 import type { EgressValidator } from '../egress/validator.ts'
@@ -18,7 +23,8 @@ import type { ProxyMetrics } from '../metrics.ts'
 import type { Budget } from './budget.ts'
 import { isSafe, type ExchangeContext } from './context.ts'
 import { decideSidecar, hasContent, HeldAnswer, type AnswerOwner } from './held-answer.ts'
-import { Passage, type PassageOwner } from './passage.ts'
+import { CodedPassage } from './coded-passage.ts'
+import { Passage, type Flow, type Passed, type PassageOwner } from './passage.ts'
 import { detachedBody, requestArrived } from './request-body.ts'
 import type { Turn } from './turn.ts'
 import { upstreamFailure, worthRetrying } from './upstream-failure.ts'
@@ -31,6 +37,9 @@ export type ExchangeDeps = {
   readonly budget: Budget
   readonly turn: Turn
   readonly bufferBytes: number
+  /** Bytes that a coded byte may become in content past the buffer. */
+  readonly maxRatio: number
+  readonly coders: Lanes
   readonly headersTimeoutMs: number
   readonly bodyTimeoutMs: number
   readonly stampVerifier: StampVerifier
@@ -63,7 +72,9 @@ export class Exchange implements Dispatcher.DispatchHandler, AnswerOwner, Passag
   #chunks: Buffer[] = []
   #held = 0
   /** Set once the body is passed on, or only digested, instead of held. */
-  #passage: Passage | null = null
+  #passage: Passage | CodedPassage | null = null
+  /** What the decoder of a coded passage may hold, counted for as long as it lives. */
+  #decoderBytes = 0
   /** Everything is decided: what leaves, or that nothing does. */
   #settled = false
   #retried = false
@@ -86,6 +97,7 @@ export class Exchange implements Dispatcher.DispatchHandler, AnswerOwner, Passag
     response.once('close', () => {
       if (!this.#settled) this.#clientGone()
       this.release()
+      this.#closeDecoder()
       this.#onDone()
     })
   }
@@ -123,6 +135,7 @@ export class Exchange implements Dispatcher.DispatchHandler, AnswerOwner, Passag
             requestId: this.#context.requestId,
             traceparent: `00-${this.#context.traceId}-${this.#context.spanId}-01`,
             transparent,
+            acceptEncoding: this.#context.accepted.upstream,
             ifNoneMatch:
               !conditional || ifNoneMatch === undefined
                 ? null
@@ -172,7 +185,13 @@ export class Exchange implements Dispatcher.DispatchHandler, AnswerOwner, Passag
     this.guard(() => {
       const headers = this.#context.mode === 'enforce' ? singleFields(received) : received
       const { mediaType } = contentTypeOf(headers['content-type'])
-      const answer: Answer = { status, mediaType, headers, lineage: declaredLineage(headers, this.#deps.nowMs()) }
+      const answer: Answer = {
+        status,
+        mediaType,
+        headers,
+        coding: PLAIN,
+        lineage: declaredLineage(headers, this.#deps.nowMs()),
+      }
       this.#answer = answer
       if (status > 599)
         throw new SignetError(
@@ -183,12 +202,14 @@ export class Exchange implements Dispatcher.DispatchHandler, AnswerOwner, Passag
         this.#openTransparent(answer)
         return
       }
+      const coded = this.#withCoding(answer)
+      this.#answer = coded
       const length = headers['content-length'] === undefined ? null : Number(headers['content-length'])
       if (!hasContent(this.#context, answer)) return
       // Where only its content tells whether it is read, a first part of it is held to tell by.
       const isTooLarge =
         length !== null && length > this.#deps.bufferBytes && isReadableType(mediaType) !== 'by-content'
-      if (isEndless(mediaType) || isTooLarge) this.#openStream(answer, length)
+      if (isEndless(mediaType) || isTooLarge) this.#openStream(coded, length)
     })
   }
 
@@ -237,52 +258,109 @@ export class Exchange implements Dispatcher.DispatchHandler, AnswerOwner, Passag
     return headers['content-length'] !== undefined || headers['transfer-encoding'] !== undefined
   }
 
-  /** A whole answer: its Content-Encoding is removed, then it is decided on at the end of the turn. */
-  #holdWhole(answer: Answer): void {
-    const { budget, bufferBytes, turn, stampVerifier } = this.#deps
-    const raw = this.#chunks.length === 1 ? (this.#chunks[0] as Buffer) : Buffer.concat(this.#chunks, this.#held)
-    const decide = (content: Buffer | null): void => turn.add(new HeldAnswer(this, this.#deps, answer, raw, content))
-    const hold = (content: Buffer | null): void => {
-      const asking = content === null ? null : stampVerifier.prepare(content)
-      if (asking === null) decide(content)
-      else void asking.then(() => decide(content))
+  /** Its codings, where they can be removed and so judged; under shadow an answer passes without, too. */
+  #withCoding(answer: Answer): Answer {
+    const { accepted, mode } = this.#context
+    try {
+      const coding = answerCoding(answer.headers['content-encoding'], answer.status, accepted)
+      return coding === PLAIN ? answer : { ...answer, coding }
+    } catch (error) {
+      if (mode === 'enforce' && hasContent(this.#context, answer)) throw error
+      return { ...answer, coding: UNREADABLE }
     }
-    const encoding = answer.headers['content-encoding']
-    if (encoding === undefined || encoding === 'identity' || !hasContent(this.#context, answer)) {
-      hold(raw)
+  }
+
+  /** A whole answer: its content codings are removed, then it is decided on at the end of the turn. */
+  #holdWhole(answer: Answer): void {
+    const raw = this.#chunks.length === 1 ? (this.#chunks[0] as Buffer) : Buffer.concat(this.#chunks, this.#held)
+    if (answer.coding.received.length === 0 || !hasContent(this.#context, answer)) {
+      this.#decideOn(answer, raw, answer.coding === UNREADABLE && hasContent(this.#context, answer) ? null : raw)
       return
     }
-    // What it may become counts before it is decoded: a small body can grow to the whole buffer.
+    void this.#holdDecoded(answer, raw)
+  }
+
+  async #holdDecoded(answer: Answer, raw: Buffer): Promise<void> {
+    const { coders, bufferBytes } = this.#deps
+    let decoded: Decoded | null
+    try {
+      const small = decodeSmall(raw, answer.coding.received, bufferBytes)
+      decoded =
+        small === null
+          ? await coders.run(() => this.#decode(raw, answer))
+          : { kind: 'whole', content: this.#hold(small) }
+    } catch (error) {
+      if (this.#context.mode === 'shadow') this.#decideOn(answer, raw, null)
+      else this.fail(error)
+      return
+    }
+    this.guard(() => this.#takeDecoded(answer, raw, decoded))
+  }
+
+  /** Counts what is held besides. */
+  #hold(content: Buffer): Buffer {
+    if (!this.#deps.budget.take(content.length)) throw new SignetError('OVERLOADED', OVERLOADED)
+    this.#held += content.length
+    return content
+  }
+
+  /** `content`: without codings; null where they cannot be removed. */
+  #decideOn(answer: Answer, raw: Buffer, content: Buffer | null): void {
+    const { turn, stampVerifier } = this.#deps
+    const decide = (): void => turn.add(new HeldAnswer(this, this.#deps, answer, raw, content))
+    const asking = content === null ? null : stampVerifier.prepare(content)
+    if (asking === null) decide()
+    else void asking.then(decide)
+  }
+
+  /** What it may become counts before it is decoded: a small body can grow to the whole buffer. Null where nobody waits any more. */
+  async #decode(raw: Buffer, answer: Answer): Promise<Decoded | null> {
+    const { budget, bufferBytes, maxRatio } = this.#deps
+    if (this.#settled) return null
     if (!budget.take(bufferBytes)) throw new SignetError('OVERLOADED', OVERLOADED)
     this.#held += bufferBytes
-    decodeContent(raw, encoding, bufferBytes).then(
-      (content) =>
-        this.guard(() => {
-          // Whoever settled it meanwhile has given everything back.
-          if (this.#settled) return
-          const unused = bufferBytes - content.length
-          budget.give(unused)
-          this.#held -= unused
-          hold(content)
-        }),
-      (error: unknown) => {
-        if (this.#context.mode === 'shadow') hold(null)
-        else this.fail(error)
-      },
-    )
+    const decoded = await decodeContent(raw, answer.coding.received, { freeBytes: bufferBytes, maxRatio })
+    // Whoever settled it meanwhile has given everything back.
+    if (this.#settled) return null
+    const unused = decoded.kind === 'whole' ? bufferBytes - decoded.content.length : 0
+    budget.give(unused)
+    this.#held -= unused
+    return decoded
+  }
+
+  #takeDecoded(answer: Answer, raw: Buffer, decoded: Decoded | null): void {
+    if (decoded === null || this.#settled) return
+    if (decoded.kind === 'whole') {
+      this.#decideOn(answer, raw, decoded.content)
+      return
+    }
+    if (this.#context.mode === 'shadow') {
+      this.#decideOn(answer, raw, null)
+      return
+    }
+    // Too much to hold, though not as it came: passes as such a body does that came plain.
+    this.#openStream(answer, decoded.length, decoded.prefix)
+    const passage = this.#passage
+    if (this.#settled || passage === null) return
+    this.#takeHeld(passage, NO_FLOW)
+    passage.end(() => this.#complete(answer, passage))
   }
 
   /** Too much to hold: what is held passes, and what follows it. */
   #passHeld(controller: Dispatcher.DispatchController, answer: Answer): void {
-    const chunks = this.#chunks
     const stated = answer.headers['content-length']
     this.#openStream(answer, stated === undefined ? null : Number(stated))
     const passage = this.#passage
     if (this.#settled || passage === null) return
-    this.#chunks = []
-    for (const held of chunks) passage.take(controller, held)
+    this.#takeHeld(passage, controller)
     // Without strict audit they are on their way; else they wait in the passage and stay counted.
     if (!passage.isWaiting) this.release()
+  }
+
+  #takeHeld(passage: Passage | CodedPassage, flow: Flow | null): void {
+    const chunks = this.#chunks
+    this.#chunks = []
+    for (const held of chunks) passage.take(flow ?? NO_FLOW, held)
   }
 
   /** Under `off` and `shadow`: passes without being held. */
@@ -293,40 +371,61 @@ export class Exchange implements Dispatcher.DispatchHandler, AnswerOwner, Passag
     this.#passage.open(validator.seal(validator.decideTransparent(this.#context, answer, null)), null)
   }
 
-  #openStream(answer: Answer, length: number | null): void {
+  /**
+   * `length`: as stated, of the body as it comes; of content that is decoded already, its own. `prefix`: the beginning of that; else what
+   * is held.
+   */
+  #openStream(answer: Answer, length: number | null, prefix: Buffer | null = null): void {
     const { validator } = this.#deps
-    const encoded =
-      answer.headers['content-encoding'] !== undefined && answer.headers['content-encoding'] !== 'identity'
-    const inspection = inspectUnread(this.#context.policy, answer.mediaType, Buffer.concat(this.#chunks))
+    const { received } = answer.coding
+    const isCoded = received.length > 0 || answer.coding === UNREADABLE
+    const size = isCoded && prefix === null ? null : length
+    const beginning = prefix ?? (isCoded ? NO_BYTES : Buffer.concat(this.#chunks))
+    const inspection = inspectUnread(this.#context.policy, answer.mediaType, beginning)
     if (this.#context.mode === 'shadow') {
-      validator.observe(this.#context, answer, inspection, length)
+      validator.observe(this.#context, answer, inspection, size)
       this.#openTransparent(answer)
       return
     }
-    if (encoded) {
-      // The digest covers content after decoding; a stream that we cannot decode as it flows cannot be stamped truthfully.
-      throw new SignetError(
-        'UPSTREAM_INVALID',
-        'The service encoded an answer that is too large to decode here; it was asked for identity',
-      )
-    }
+    this.#countDecoder(answer)
     if (this.#kind.kind === 'sidecar') {
-      const passed = { judgement: null, inspection, trailer: false }
-      this.#passage = new Passage(this, null, createHash('sha256'), passed)
+      this.#passage = this.#passageTo(null, answer, { judgement: null, inspection, trailer: false })
       return
     }
-    const permit = validator.permitStream(this.#context, answer, inspection, length)
+    const permit = validator.permitStream(this.#context, answer, inspection, size)
     if (!('trailer' in permit)) {
       this.send(validator.seal(permit))
       this.#controller?.abort(new Error('refused by policy'))
       return
     }
     const { judgement, trailer } = permit
-    this.#passage = new Passage(this, this.#response, createHash('sha256'), { judgement, inspection, trailer })
-    this.#passage.open(validator.seal(permit.decided), this.#deps.synced)
+    const passage = this.#passageTo(this.#response, answer, { judgement, inspection, trailer })
+    this.#passage = passage
+    if (passage instanceof CodedPassage) this.#takeHeld(passage, prefix === null ? this.#controller : NO_FLOW)
+    passage.open(validator.seal(permit.decided), this.#deps.synced)
   }
 
-  #complete(answer: Answer, passage: Passage): void {
+  #passageTo(response: ServerResponse | null, answer: Answer, passed: Passed): Passage | CodedPassage {
+    const { received, taken } = answer.coding
+    if (received.length === 0) return new Passage(this, response, createHash('sha256'), passed)
+    const { bufferBytes, maxRatio } = this.#deps
+    const limits = { freeBytes: bufferBytes, maxRatio }
+    return new CodedPassage(this, response, passed, { codings: received, limits, asItCame: taken })
+  }
+
+  #countDecoder(answer: Answer): void {
+    const bytes = answer.coding.received.reduce((sum, coding) => sum + DECODER_BYTES[coding], 0)
+    if (!this.#deps.budget.take(bytes)) throw new SignetError('OVERLOADED', OVERLOADED)
+    this.#decoderBytes = bytes
+  }
+
+  #closeDecoder(): void {
+    this.#deps.budget.give(this.#decoderBytes)
+    this.#decoderBytes = 0
+    if (this.#passage instanceof CodedPassage) this.#passage.close()
+  }
+
+  #complete(answer: Answer, passage: Passage | CodedPassage): void {
     const { validator, synced } = this.#deps
     const { inspection, judgement, trailer } = passage.passed
     const end = (): void => void this.#response.end()
@@ -392,6 +491,7 @@ export class Exchange implements Dispatcher.DispatchHandler, AnswerOwner, Passag
 
   #fail(error: unknown, effect: RequestEffect): void {
     if (this.#settled) return
+    if (error instanceof CodingFault) this.#deps.metrics.codingRefusals.inc({ reason: error.reason })
     const status = this.#answer?.status ?? null
     if (this.#response.headersSent) {
       const code = error instanceof SignetError ? error.code : 'INTERNAL'
@@ -437,3 +537,6 @@ export class Exchange implements Dispatcher.DispatchHandler, AnswerOwner, Passag
 }
 
 const OVERLOADED = 'The proxy holds as many response bytes as it may; try again shortly'
+const NO_BYTES = Buffer.alloc(0)
+/** All of it has come: there is nothing to hold up. */
+const NO_FLOW: Flow = { pause: () => undefined, resume: () => undefined }

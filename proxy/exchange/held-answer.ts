@@ -19,6 +19,7 @@ export type AnswerOwner = {
   readonly effect: RequestEffect
   /** Runs a step; what it throws ends the exchange. */
   guard(step: () => void): void
+  fail(error: unknown): void
   send(sealed: Sealed): void
 }
 
@@ -64,13 +65,25 @@ export class HeldAnswer implements TurnStep {
     const owner = this.#owner
     if (decided === null || owner.settled) return
     const validator = this.#validator
-    owner.guard(() =>
-      owner.send(
-        failure === null
-          ? validator.seal(decided)
-          : validator.sealUnwritten(decided, failure, this.#answer.status, owner.effect),
-      ),
-    )
+    owner.guard(() => {
+      if (failure !== null) {
+        owner.send(validator.sealUnwritten(decided, failure, this.#answer.status, owner.effect))
+        return
+      }
+      const sealed = validator.sealCoded(decided)
+      if (sealed instanceof Promise) void this.#sendCoded(sealed)
+      else owner.send(sealed)
+    })
+  }
+
+  async #sendCoded(coded: Promise<Sealed>): Promise<void> {
+    const owner = this.#owner
+    try {
+      const sealed = await coded
+      if (!owner.settled) owner.send(sealed)
+    } catch (error) {
+      owner.fail(error)
+    }
   }
 
   #decideWhole(): Decided {
@@ -87,7 +100,10 @@ export class HeldAnswer implements TurnStep {
       : inspectNothing(policy)
     const { payload } = inspection
     if (mode === 'shadow') return this.#decideShadow(inspection, payload.length)
-    if (!asSidecar) return this.#validator.decideWhole(context, answer, inspection, withContent)
+    if (!asSidecar) {
+      const received = withContent ? { raw: this.#raw, content } : null
+      return this.#validator.decideWhole(context, answer, inspection, received)
+    }
     const sized = { hex: sha256Hex(payload), length: payload.length }
     return decideSidecar(this.#validator, context, answer, inspection, sized)
   }

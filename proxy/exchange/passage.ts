@@ -19,6 +19,9 @@ export type PassageOwner = {
   expectProgress(): void
 }
 
+/** What can be held up while the other side does not keep up. */
+export type Flow = Pick<Dispatcher.DispatchController, 'pause' | 'resume'>
+
 export type Passed = {
   /** Null where nothing is decided: under `off` and `shadow`, and while a sidecar's file is only digested. */
   readonly judgement: Judgement | null
@@ -96,11 +99,11 @@ export class Passage {
     )
   }
 
-  take(controller: Dispatcher.DispatchController, chunk: Buffer): void {
+  take(flow: Flow, chunk: Buffer): void {
     this.#hash?.update(chunk)
     this.#length += chunk.length
     if (this.#response === null) return
-    if (this.#waiting === null) this.#write(this.#response, controller, chunk)
+    if (this.#waiting === null) this.#write(this.#response, flow, chunk)
     else this.#waiting.push(chunk)
   }
 
@@ -110,15 +113,15 @@ export class Passage {
     else this.#atEnd = complete
   }
 
-  #write(response: ServerResponse, controller: Dispatcher.DispatchController, chunk: Buffer): void {
+  #write(response: ServerResponse, flow: Flow, chunk: Buffer): void {
     if (response.write(chunk) || this.#paused) return
     this.#paused = true
-    controller.pause()
+    flow.pause()
     this.#owner.expectProgress()
     response.once('drain', () => {
       this.#paused = false
       response.socket?.setTimeout(0)
-      controller.resume()
+      flow.resume()
     })
   }
 }

@@ -11,6 +11,7 @@ const REWRITE: RequestRewrite = {
   requestId: 'r-1',
   traceparent: '00-t-s-01',
   transparent: false,
+  acceptEncoding: 'zstd',
   ifNoneMatch: null,
   ifMatch: null,
   clientAddress: '192.0.2.7',
@@ -29,14 +30,14 @@ function request(headers: Record<string, string>, rewrite: Partial<RequestRewrit
 }
 
 describe('upstreamRequestHeaders', () => {
-  test('asks for identity, and for the whole of what will be read', () => {
+  test('asks for the codings that it is told, and for the whole of what will be read', () => {
     const sent = request({
       'Accept-Encoding': 'gzip',
       Range: 'bytes=0-9',
       'If-Range': '"x"',
       'If-Modified-Since': 'yesterday',
     })
-    expect(sent['accept-encoding']).toEqual(['identity'])
+    expect(sent['accept-encoding']).toEqual(['zstd'])
     for (const name of ['range', 'if-range', 'if-modified-since']) expect(sent[name]).toBeUndefined()
   })
 
@@ -97,6 +98,8 @@ describe('upstreamRequestHeaders', () => {
 const STAMPED = {
   etag: null,
   reframed: true,
+  contentEncoding: null,
+  codingVaries: false,
   stampHeader: 'sha256:x',
   link: '</s>; rel="describedby"',
   callerSpecific: false,
@@ -160,6 +163,21 @@ describe('stampedResponseHeaders', () => {
     const sent = pairs(stampedResponseHeaders({ ...given, vary: 'Origin' }, { ...STAMPED, callerSpecific: true }))
     expect(sent['cache-control']).toEqual(want)
     expect(sent['vary']).toEqual(['Origin, Authorization'])
+  })
+
+  test.each([
+    { given: undefined, want: 'Accept-Encoding' },
+    { given: 'Origin', want: 'Origin, Accept-Encoding' },
+    { given: 'origin,accept-encoding', want: 'origin,accept-encoding' },
+    { given: 'X-Accept-Encoding', want: 'X-Accept-Encoding, Accept-Encoding' },
+    { given: '*', want: '*' },
+  ])('says that the coding varies, once: $given', ({ given, want }) => {
+    const rewrite = { ...STAMPED, codingVaries: true, contentEncoding: 'br' }
+    const sent = pairs(
+      stampedResponseHeaders({ 'content-encoding': 'gzip', ...(given === undefined ? {} : { vary: given }) }, rewrite),
+    )
+    expect(sent['vary']).toEqual([want])
+    expect(sent['content-encoding']).toEqual(['br'])
   })
 
   test.each([

@@ -68,6 +68,8 @@ export type RequestRewrite = {
   readonly traceparent: string
   /** Under `off` and `shadow` the exchange is left as it is: conditions, ranges and encodings pass. */
   readonly transparent: boolean
+  /** Accept-Encoding, where it is not transparent. */
+  readonly acceptEncoding: string
   readonly ifNoneMatch: string | null
   readonly ifMatch: string | null
   readonly clientAddress: string
@@ -116,7 +118,7 @@ export function upstreamRequestHeaders(
     out.push(name, rawHeaders[i + 1] as string)
   }
   if (!rewrite.transparent) {
-    out.push('accept-encoding', 'identity')
+    out.push('accept-encoding', rewrite.acceptEncoding)
     if (rewrite.ifNoneMatch !== null) out.push('if-none-match', rewrite.ifNoneMatch)
     if (rewrite.ifMatch !== null) out.push('if-match', rewrite.ifMatch)
   }
@@ -168,8 +170,12 @@ export function singleFields(upstream: IncomingHttpHeaders): IncomingHttpHeaders
 
 export type ResponseRewrite = {
   readonly etag: string | null
-  /** The body is not what upstream framed (spliced, decoded, or framed by us): drop its length and encoding. */
+  /** The body is not what upstream framed (spliced, decoded, or framed by us): drop its length. */
   readonly reframed: boolean
+  /** Content-Encoding of what leaves; null for none. */
+  readonly contentEncoding: string | null
+  /** Another Accept-Encoding would have got it in another coding. */
+  readonly codingVaries: boolean
   readonly stampHeader: string | null
   readonly link: string | null
   /** A decision that read caller facts may be reused for that caller only. */
@@ -191,8 +197,9 @@ export function stampedResponseHeaders(upstream: IncomingHttpHeaders, rewrite: R
     switch (name) {
       case 'etag':
         continue
-      case 'content-length':
       case 'content-encoding':
+        continue
+      case 'content-length':
         if (rewrite.reframed) continue
         break
       case 'accept-ranges':
@@ -217,6 +224,9 @@ export function stampedResponseHeaders(upstream: IncomingHttpHeaders, rewrite: R
     push(out, name, upstream[name])
   }
   if (rewrite.etag !== null) out.push('etag', rewrite.etag)
+  if (rewrite.contentEncoding !== null) out.push('content-encoding', rewrite.contentEncoding)
+  if (rewrite.codingVaries && !(vary !== undefined && VARIES_BY_CODING.test(vary)))
+    vary = vary === undefined ? 'Accept-Encoding' : `${vary}, Accept-Encoding`
   if (rewrite.callerSpecific) {
     cacheControl = cacheControl === undefined ? 'private' : withPrivate(cacheControl)
     vary = vary === undefined ? 'Authorization' : `${vary}, Authorization`
@@ -235,6 +245,8 @@ export function stampedResponseHeaders(upstream: IncomingHttpHeaders, rewrite: R
   if (rewrite.link !== null) out.push('link', rewrite.link)
   return out
 }
+
+const VARIES_BY_CODING = /(?:^|[\s,])(?:\*|accept-encoding)(?:$|[\s,])/i
 
 function withPrivate(cacheControl: string): string {
   const kept = cacheControl

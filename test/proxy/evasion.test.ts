@@ -1,3 +1,5 @@
+import { randomBytes } from 'node:crypto'
+import { brotliCompressSync, gzipSync, zstdCompressSync } from 'node:zlib'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { exchange } from '#test/support/http-exchange.ts'
 import { startProxyFixture, subjectOf, until, verifyAnswer, type ProxyFixture } from '#test/support/proxy-fixture.ts'
@@ -75,6 +77,41 @@ describe('our own names in another spelling', () => {
     const seen = fixture.upstream.seen.length
     expect((await raw(target)).status).toBe(404)
     expect(fixture.upstream.seen).toHaveLength(seen)
+  })
+})
+
+describe('a content coding', () => {
+  const person = '{"name":"Alice Example","email":"alice@example.com"}'
+  const pad = randomBytes(1_200_000)
+  test.each([
+    { name: 'gzip', type: 'application/json', encoding: 'gzip', body: gzipSync(person) },
+    { name: 'two', type: 'application/json', encoding: 'gzip, br', body: brotliCompressSync(gzipSync(person)) },
+    {
+      name: 'under a type that content tells of',
+      type: 'application/octet-stream',
+      encoding: 'zstd',
+      body: zstdCompressSync(person),
+    },
+    {
+      name: 'text past the buffer that comes small',
+      type: 'text/csv',
+      encoding: 'gzip',
+      body: gzipSync(person.repeat(30_000) + pad.toString('hex', 0, 20_000)),
+    },
+    {
+      name: 'what may be text, past the buffer, whose coded bytes are none',
+      type: 'application/octet-stream',
+      encoding: 'gzip',
+      body: gzipSync(Buffer.concat([Buffer.from(person), Buffer.from(pad.toString('hex'))]), { level: 0 }),
+    },
+  ])('hides nobody: $name', async ({ type, encoding, body }) => {
+    fixture.upstream.answer = (_request, response) =>
+      response.writeHead(200, { 'content-type': type, 'content-encoding': encoding }).end(body)
+    for (const accept of ['gzip, br, zstd', 'identity']) {
+      const answer = await exchange(`${fixture.stack.external}/open`, { headers: { 'accept-encoding': accept } })
+      expect(answer.status).toBe(422)
+      expect(answer.body.toString()).not.toContain('alice')
+    }
   })
 })
 
