@@ -149,14 +149,7 @@ function isDigest(places: Int32Array, base: number, column: number): boolean {
   return from !== -1 && (places[base + column * 2 + 1] as number) - from === DIGEST_BYTES
 }
 
-function isSame(
-  a: Uint8Array,
-  aFrom: number,
-  aTo: number,
-  b: Uint8Array,
-  bFrom: number,
-  bTo: number,
-): boolean {
+function isSame(a: Uint8Array, aFrom: number, aTo: number, b: Uint8Array, bFrom: number, bTo: number): boolean {
   if (aTo - aFrom !== bTo - bFrom) return false
   for (let index = 0; index < aTo - aFrom; index++) if (a[aFrom + index] !== b[bFrom + index]) return false
   return true

@@ -2,13 +2,7 @@ import { setImmediate as nextTurn } from 'node:timers/promises'
 import { openCommitted, type SealedRecord } from '#core/audit/record.ts'
 import { chainBroken, faultOf } from '#core/chain/fault.ts'
 import { commitment, linkHash, NO_PREDECESSOR, type Link } from '#core/chain/link.ts'
-import {
-  checkStamp,
-  checkStored,
-  checkTraceHead,
-  onlyRecord,
-  type StoredLink,
-} from '#core/chain/stored.ts'
+import { checkStamp, checkStored, checkTraceHead, onlyRecord, type StoredLink } from '#core/chain/stored.ts'
 import { ChainVerifier, type KnownHead } from '#core/chain/verify.ts'
 import { DEFAULT_RETENTION_CLASS } from '#core/retention/period.ts'
 import type { KeyIndex } from '#core/keyring/keyring.ts'
@@ -257,7 +251,11 @@ export async function verifyTrace(
     const batch = await reader.inTenant(tenant, async (client) => {
       const links = await readLinkTable(client, tenant, { after, to, limit: BATCH_TRACE_LINKS, traceHmac })
       const of = Array.from({ length: links.count }, (_, row) => links.bigint(row, LINK.seq))
-      return batchOf(client, tenant, { links, records: await readRecordTable(client, tenant, { after, to, of }), last: to })
+      return batchOf(client, tenant, {
+        links,
+        records: await readRecordTable(client, tenant, { after, to, of }),
+        last: to,
+      })
     })
     if (batch.count === 0) return
     const { stamps } = batch
