@@ -6,7 +6,6 @@ import { checkStamp, checkStored, checkTraceHead, onlyRecord, type StoredLink } 
 import { ChainVerifier, type KnownHead } from '#core/chain/verify.ts'
 import { DEFAULT_RETENTION_CLASS } from '#core/retention/period.ts'
 import type { KeyIndex } from '#core/keyring/keyring.ts'
-import type { Client } from '../postgres/transaction.ts'
 import { batchOf, type Batch, type Pair } from './batch.ts'
 import {
   endOfBatch,
