@@ -12,11 +12,11 @@ import {
   awaitDurability,
   findEvents,
   findPositions,
-  findSessions,
   findTraceHeads,
+  holdChain,
   insertRows,
-  lockChain,
-  readHead,
+  readChainState,
+  type ChainState,
   type Head,
 } from './store/wall.ts'
 
@@ -46,6 +46,8 @@ const MAX_WAITING_ENTRIES = 25_000
 /** Entries that go into one transaction, unless a single batch has more. */
 const MAX_GROUP_ENTRIES = 2_000
 
+/** The chain that a group goes on from. `traceMarks`: of the traces that were looked up, by id. */
+type KnownChain = Pick<ChainState, 'head' | 'traceHeads'> & { readonly traceMarks: ReadonlyMap<string, Buffer> }
 type Waiting = { batch: Batch; resolve: (outcome: BatchOutcome) => void; reject: (error: unknown) => void }
 
 export function createSequencer(deps: SequencerDeps): Sequencer {
@@ -125,14 +127,17 @@ async function appendGroup(deps: SequencerDeps, tenant: string, batches: Batch[]
   await deps.retention?.prepare(traitsOfAll(batches))
   // The whole transaction is derived anew from the wall each time: an attempt that was rolled back leaves nothing behind.
   const outcomes = await retryConflicts(3, () =>
-    withTenant(deps.wall, tenant, async (client) => {
-      await lockChain(client, tenant)
-      const at = deps.clock()
-      const plan = await gatherAndPlan(deps, client, tenant, batches, at)
-      const head = await readHead(client, tenant)
-      const rows = await append(deps, client, tenant, plan.records, head, at)
-      return { rows: rows.length, outcomes: conclude(tenant, plan, rows, head, at) }
-    }),
+    withTenant(
+      deps.wall,
+      tenant,
+      async (client) => {
+        const at = deps.clock()
+        const { known, plan } = await gatherAndPlan(deps, client, tenant, batches, at)
+        const rows = await append(deps, client, tenant, plan.records, known, at)
+        return { rows: rows.length, outcomes: conclude(tenant, plan, rows, known.head, at) }
+      },
+      { first: holdChain(tenant) },
+    ),
   )
   deps.onAppended?.(outcomes.rows, performance.now() - startedAt)
   return outcomes.outcomes
@@ -144,16 +149,29 @@ async function gatherAndPlan(
   tenant: string,
   batches: Batch[],
   at: Date,
-): Promise<Plan> {
+): Promise<{ known: KnownChain; plan: Plan }> {
   const { mark } = deps.keys
   const first = firstLookup(batches, at, mark)
-  const known = first.eventIds.size > 0 ? await findEvents(client, tenant, first.eventIds) : new Map()
-  const sessions = first.sessions.size > 0 ? await findSessions(client, tenant, first.sessions) : new Map()
+  const traceMarks = marksOf(deps, tenant, tracesOf(batches))
+  const chain = await readChainState(client, tenant, { ...first, traceHmacs: traceMarks.values() })
+  const { known, sessions } = chain
   const second = secondLookup(batches, { known, sessions }, at, mark)
   const taken = second.positions.size > 0 ? await findPositions(client, tenant, second.positions) : new Set<string>()
   const refusals = second.eventIds.size > 0 ? await findEvents(client, tenant, second.eventIds) : []
   const state = { known: new Map([...known, ...refusals]), sessions, taken }
-  return planAppend(batches, state, at, mark, deps.retention?.retentionClassOf)
+  const plan = planAppend(batches, state, at, mark, deps.retention?.retentionClassOf)
+  return { known: { head: chain.head, traceHeads: chain.traceHeads, traceMarks }, plan }
+}
+
+function marksOf({ keys }: SequencerDeps, tenant: string, traces: ReadonlySet<string>): Map<string, Buffer> {
+  return new Map([...traces].map((trace) => [trace, traceMark(keys.mark, tenant, trace)]))
+}
+
+function tracesOf(batches: readonly Batch[]): Set<string> {
+  const traces = new Set<string>()
+  for (const { entries } of batches)
+    for (const entry of entries) if (entry.kind === 'event' || entry.kind === 'log') traces.add(entry.event.trace_id)
+  return traces
 }
 
 function* traitsOfAll(batches: readonly Batch[]): Generator<RecordTraits> {
@@ -166,7 +184,7 @@ async function append(
   client: Client,
   tenant: string,
   records: readonly PlannedRecord[],
-  head: Head,
+  known: KnownChain,
   at: Date,
 ): Promise<ChainRow[]> {
   if (records.length === 0) {
@@ -174,11 +192,16 @@ async function append(
     await awaitDurability(client)
     return []
   }
-  const { mark } = deps.keys
   const key = deps.keys.activeChainKey(at)
-  const traces = new Set(records.map((record) => record.event.trace_id))
-  const traceMarks = new Map([...traces].map((trace) => [trace, traceMark(mark, tenant, trace)]))
-  const traceHeads = await findTraceHeads(client, tenant, traceMarks.values())
+  const { head } = known
+  let { traceMarks, traceHeads } = known
+  // The ledger's own events are in the plan only.
+  const others = new Set(records.map(({ event }) => event.trace_id).filter((trace) => !traceMarks.has(trace)))
+  if (others.size > 0) {
+    const marks = marksOf(deps, tenant, others)
+    traceHeads = new Map([...traceHeads, ...(await findTraceHeads(client, tenant, marks.values()))])
+    traceMarks = new Map([...traceMarks, ...marks])
+  }
   const rows = chainRecords(records, { tenant, head, traceHeads, traceMarks, key, at, randomBytes: deps.randomBytes })
   await insertRows(client, tenant, rows)
   return rows

@@ -25,6 +25,18 @@ export type Link = {
   readonly received_hmac: Buffer
 }
 
+/** A link as it lies in a block of memory: where each of its parts of 32 bytes begins. */
+export type PlacedLink = {
+  bytes: Buffer
+  seq: number
+  keyId: string
+  commitment: number
+  hash: number
+  previousHash: number
+  previousTraceHash: number
+  traceHmac: number
+}
+
 /** What a link commits to: a random nonce (32 bytes) and the exact sealed bytes. */
 export type RecordBytes = { readonly nonce: Buffer; readonly bytes: Buffer }
 
@@ -70,6 +82,46 @@ export function linkHash(input: LinkHashInput): Buffer {
   if (written === MAX_TENANT_BYTES) throw new RangeError(`a tenant has fewer than ${MAX_TENANT_BYTES} bytes`)
   message.writeUInt32BE(written, TENANT_AT - 4)
   return Buffer.from(frame.mac(TENANT_AT + written), 'hex')
+}
+
+/** Compares link hashes of one tenant and key with what lies in memory: as `linkHash`, and without an object for a link. */
+export class LinkHashCheck {
+  readonly #frame: HmacFrame
+  readonly #length: number
+
+  constructor(key: KeyObject, tenant: string) {
+    const framed = pae(CONTEXT, LINK_TYPE, NO_PREDECESSOR, NO_PREDECESSOR, NO_PREDECESSOR, Buffer.alloc(8), tenant)
+    this.#frame = new HmacFrame(key, framed)
+    this.#length = framed.length
+  }
+
+  /** Whether the hash of a link is the one that the key makes of it. `seq`: a safe integer from 1 on. */
+  isSound(link: PlacedLink): boolean {
+    const { message } = this.#frame
+    const { bytes, previousHash, previousTraceHash, commitment: committed, hash, seq } = link
+    for (let index = 0; index < 32; index++) {
+      message[PREVIOUS_AT + index] = bytes[previousHash + index] as number
+      message[PREVIOUS_TRACE_AT + index] = bytes[previousTraceHash + index] as number
+      message[COMMITMENT_AT + index] = bytes[committed + index] as number
+    }
+    message.writeUInt32BE(Math.floor(seq / 2 ** 32), SEQ_AT)
+    message.writeUInt32BE(seq % 2 ** 32, SEQ_AT + 4)
+    return isDigestAt(this.#frame.macLatin1(this.#length), bytes, hash)
+  }
+}
+
+/**
+ * Whether a commitment is that of the nonce and record that lie end to end, `from` to before `to`. The nonce has the first 32 bytes.
+ */
+export function isCommitmentOf(bytes: Buffer, from: number, to: number, commitments: Buffer, at: number): boolean {
+  const both = new Uint8Array(bytes.buffer, bytes.byteOffset + from, to - from)
+  return isDigestAt(digest('sha256', both, 'binary'), commitments, at)
+}
+
+/** `latin1`: 32 characters, each the code of a byte. */
+function isDigestAt(latin1: string, bytes: Buffer, at: number): boolean {
+  for (let index = 0; index < 32; index++) if (latin1.charCodeAt(index) !== bytes[at + index]) return false
+  return true
 }
 
 /** A frame for each key that is in use: a verifier makes millions of these. */

@@ -61,7 +61,11 @@ export function checkStored(
   }
   if (link.event_id !== derived.event_id)
     throw chainBroken(link.seq, 'edit', 'the event_id of the link is not that of its record')
-  if (record.stamp_hash !== null) checkStamp(link, record, record.stamp_hash, stampOf(record.stamp_hash))
+  if (record.stamp_hash !== null) {
+    const { trace_id: traceId, request_id: requestId } = record.event
+    const { seq, retentionClass } = link
+    checkStamp({ seq, retentionClass, traceId, requestId }, record.stamp_hash, stampOf(record.stamp_hash))
+  }
 }
 
 /** Written out: names in a loop cost three times as much, for every record. */
@@ -102,21 +106,28 @@ export function checkTraceHead(link: Pick<Link, 'seq' | 'previous_trace_hash'>, 
   throw chainBroken(link.seq, 'edit', 'the link does not go on from the last link of its trace')
 }
 
-function checkStamp(link: StoredLink, record: SealedRecord, hash: string, stamp: StoredStamp | undefined): void {
-  const { event } = record
+/**
+ * That the stamp which came with an event is there and is that of the event. `hash`: what the event's record says of it.
+ * @throws SignetError CHAIN_BROKEN
+ */
+export function checkStamp(
+  link: { readonly seq: number; readonly retentionClass: string; readonly traceId: string; readonly requestId: string },
+  hash: string,
+  stamp: StoredStamp | undefined,
+): void {
   if (stamp === undefined) throw chainBroken(link.seq, 'delete', 'the stamp that came with the event is missing')
   if (digestText(stamp.bytes) !== hash)
     throw chainBroken(link.seq, 'edit', 'the stamp is not the one that came with the event')
   if (stamp.seq > link.seq)
     throw chainBroken(link.seq, 'edit', 'the stamp says that a later event was the first to carry it')
   const ofAnotherClass = stamp.seq === link.seq && stamp.retentionClass !== link.retentionClass
-  if (stamp.traceId !== event.trace_id || ofAnotherClass || !namesRequest(stamp, record))
+  if (stamp.traceId !== link.traceId || ofAnotherClass || !namesRequest(stamp, link.requestId))
     throw chainBroken(link.seq, 'edit', 'trace_id, request_id or retention_class of the stamp is not that of its event')
 }
 
 /** A text column shows U+0000 as U+2400; the bytes are what counts. */
-function namesRequest(stamp: StoredStamp, { event }: SealedRecord): boolean {
-  if (stamp.requestId === event.request_id) return true
+function namesRequest(stamp: StoredStamp, requestId: string): boolean {
+  if (stamp.requestId === requestId) return true
   const { data_lineage: lineage } = parseStrict(stamp.bytes) as { data_lineage?: { request_id?: string } }
   return stamp.requestId === lineage?.request_id?.replaceAll('\0', '\u2400')
 }

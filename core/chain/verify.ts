@@ -2,7 +2,7 @@ import type { KeyObject } from 'node:crypto'
 import type { SignetError } from '../error/signet-error.ts'
 import type { KeyIndex } from '../keyring/keyring.ts'
 import { chainBroken, type ChainFault } from './fault.ts'
-import { commitmentHex, linkHash, NO_PREDECESSOR, type Link, type RecordBytes } from './link.ts'
+import { commitmentHex, linkHash, NO_PREDECESSOR, type Link, type PlacedLink, type RecordBytes } from './link.ts'
 import { TraceHeads } from './trace-heads.ts'
 
 /** A head known from elsewhere (an acknowledgement, a witness). `hash`: 64 hex digits, zeros for seq 0. */
@@ -38,6 +38,7 @@ export type ChainReport = {
 }
 
 const DEFAULT_MAX_TRACES = 1_000_000
+const HASH_BYTES = 32
 /** How far from its place a link is looked for, once one does not verify. */
 const SEARCH_REACH = 256
 
@@ -55,6 +56,8 @@ export class ChainVerifier {
   readonly #startsAtFirst: boolean
   #seq: number
   #hash: Buffer
+  readonly #ownHash = Buffer.alloc(HASH_BYTES)
+  #lastKey = ''
   #links = 0
   #withoutRecord = 0
   #traceUnproven = 0
@@ -124,6 +127,32 @@ export class ChainVerifier {
     this.#verifiedKeys.add(link.key_id)
   }
 
+  /**
+   * As `add`, for a link of the tenant's whose own hash and record the caller has checked, with everything that is derived from these. Says
+   * false, and does nothing, where it does not go on from what came before, or where something has to be looked at more closely.
+   */
+  addSound(link: PlacedLink): boolean {
+    const { bytes, seq } = link
+    if (this.#suspect !== null || seq !== this.#seq + 1 || this.#knownHeads.has(seq)) return false
+    if (!isAt(this.#hash, bytes, link.previousHash)) return false
+    const traces = this.#traces
+    const trace = traces.find(bytes, link.traceHmac)
+    if (trace === -1) {
+      const isFirst = this.#startsAtFirst && !traces.hasForgotten && isAt(NO_PREDECESSOR, bytes, link.previousTraceHash)
+      if (!isFirst) return false
+    } else if (!traces.isHead(trace, bytes, link.previousTraceHash)) return false
+    traces.put(trace, bytes, link.traceHmac, bytes, link.hash)
+    this.#seq = seq
+    if (this.#hash !== this.#ownHash) this.#hash = this.#ownHash
+    for (let index = 0; index < HASH_BYTES; index++) this.#ownHash[index] = bytes[link.hash + index] as number
+    this.#links++
+    if (link.keyId !== this.#lastKey) {
+      this.#verifiedKeys.add(link.keyId)
+      this.#lastKey = link.keyId
+    }
+    return true
+  }
+
   /** @throws SignetError CHAIN_BROKEN as `add`, and `truncate` when a known head lies behind the end */
   finish(): ChainReport {
     if (this.#suspect !== null) throw this.#name(this.#suspect, null)
@@ -140,7 +169,7 @@ export class ChainVerifier {
     }
     return {
       seq: this.#seq,
-      hash: this.#hash,
+      hash: Buffer.from(this.#hash),
       links: this.#links,
       withoutRecord: this.#withoutRecord,
       traceUnproven: this.#traceUnproven,
@@ -304,6 +333,11 @@ function hasLengths(link: Link): boolean {
     link.previous_trace_hash.length === 32 &&
     link.trace_hmac.length === 32
   )
+}
+
+function isAt(hash: Buffer, bytes: Buffer, at: number): boolean {
+  for (let index = 0; index < HASH_BYTES; index++) if (hash[index] !== bytes[at + index]) return false
+  return true
 }
 
 function isSame(wanted: Buffer | string, found: Buffer | string): boolean {

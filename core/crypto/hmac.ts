@@ -14,6 +14,8 @@ export class HmacFrame {
   readonly message: Buffer
   readonly #inner: Buffer
   readonly #outer = Buffer.alloc(BLOCK_BYTES + DIGEST_BYTES)
+  /** The part of `#inner` that was asked for last: messages of one kind have one length. */
+  #asked: Buffer
 
   /** `initial`: what the message is at first; it cannot become longer. */
   constructor(secret: KeyObject, initial: Uint8Array) {
@@ -27,11 +29,23 @@ export class HmacFrame {
     }
     this.message = this.#inner.subarray(BLOCK_BYTES)
     this.message.set(initial)
+    this.#asked = this.#inner
   }
 
   /** Of the first `length` bytes of the message: 64 lowercase hex digits. */
   mac(length: number): string {
-    this.#outer.write(hash('sha256', this.#inner.subarray(0, BLOCK_BYTES + length), 'hex'), BLOCK_BYTES, 'hex')
+    this.#digestInner(length)
     return hash('sha256', this.#outer, 'hex')
+  }
+
+  /** The same as 32 characters, each the code of a byte: to compare with bytes where they lie. */
+  macLatin1(length: number): string {
+    this.#digestInner(length)
+    return hash('sha256', this.#outer, 'binary')
+  }
+
+  #digestInner(length: number): void {
+    if (this.#asked.length !== BLOCK_BYTES + length) this.#asked = this.#inner.subarray(0, BLOCK_BYTES + length)
+    this.#outer.write(hash('sha256', this.#asked, 'binary'), BLOCK_BYTES, 'latin1')
   }
 }

@@ -28,6 +28,35 @@ export function nodeHash(left: Uint8Array, right: Uint8Array): Buffer {
   return digestOfScratch()
 }
 
+/** As `leafHash` of the 64 bytes at `at`, written to where it belongs: a verifier makes two of these for each record. */
+export function writeLeafHash(bytes: Uint8Array, at: number, out: Uint8Array, outAt: number): void {
+  scratch[0] = LEAF
+  for (let index = 0; index < 2 * HASH_BYTES; index++) scratch[1 + index] = bytes[at + index] as number
+  writeDigestOfScratch(out, outAt)
+}
+
+/** As `nodeHash` of the hashes at `leftAt` and `rightAt`. */
+export function writeNodeHash(
+  left: Uint8Array,
+  leftAt: number,
+  right: Uint8Array,
+  rightAt: number,
+  out: Uint8Array,
+  outAt: number,
+): void {
+  scratch[0] = NODE
+  for (let index = 0; index < HASH_BYTES; index++) {
+    scratch[1 + index] = left[leftAt + index] as number
+    scratch[1 + HASH_BYTES + index] = right[rightAt + index] as number
+  }
+  writeDigestOfScratch(out, outAt)
+}
+
+function writeDigestOfScratch(out: Uint8Array, outAt: number): void {
+  const latin1 = hash('sha256', scratch, 'binary')
+  for (let index = 0; index < HASH_BYTES; index++) out[outAt + index] = latin1.charCodeAt(index)
+}
+
 function digestOfScratch(): Buffer {
   // By way of hex: a digest as a Buffer has memory of its own outside of the heap, which costs more than both conversions.
   return Buffer.from(hash('sha256', scratch, 'hex'), 'hex')

@@ -1,5 +1,9 @@
-import { EMPTY_ROOT, nodeHash } from './hash.ts'
+import { EMPTY_ROOT, nodeHash, writeNodeHash } from './hash.ts'
 import { TILE_HEIGHT, TILE_WIDTH } from './tile.ts'
+
+const HASH_BYTES = 32
+/** Of a tree with as many leaves as there are safe integers. */
+const MAX_LEVELS = 64
 
 /** A full tile, as the leaves give it. `root`: the hash that stands for it one level up. */
 export type RebuiltTile = {
@@ -15,8 +19,10 @@ export type RebuiltTile = {
  * one hash a digit.
  */
 export class TreeRebuild {
-  /** Root of the complete subtree of 2^i leaves at the right edge; null where the size has no such digit. */
-  readonly #subtrees: (Buffer | null)[] = []
+  /** Root of the complete subtree of 2^i leaves at the right edge, where the size has such a digit. */
+  readonly #subtrees = Buffer.alloc(MAX_LEVELS * HASH_BYTES)
+  readonly #hasSubtree = new Uint8Array(MAX_LEVELS)
+  readonly #node = Buffer.alloc(HASH_BYTES)
   /** For each tile level, the hashes of the tile that is not full yet. */
   readonly #partial: Buffer[] = []
   readonly #atLevel: number
@@ -40,27 +46,36 @@ export class TreeRebuild {
   /** The root with fewer than 2^atLevel leaves more, whose own root is given; null: there are none. */
   rootWith(rest: Buffer | null): Buffer {
     let root = rest
-    for (const subtree of this.#subtrees) {
-      if (subtree !== null) root = root === null ? subtree : nodeHash(subtree, root)
+    for (let level = 0; level < MAX_LEVELS; level++) {
+      if (this.#hasSubtree[level] === 0) continue
+      const subtree = this.#subtrees.subarray(level * HASH_BYTES, (level + 1) * HASH_BYTES)
+      root = root === null ? Buffer.from(subtree) : nodeHash(subtree, root)
     }
     return root ?? EMPTY_ROOT
   }
 
   /** Adds a leaf's hash; `onFull` gets every tile that it makes full. */
   add(hash: Buffer, onFull: (tile: RebuiltTile) => void): void {
-    let node = hash
+    this.addAt(hash, 0, onFull)
+  }
+
+  /** As `add`, of the hash that begins at `at`. */
+  addAt(hashes: Uint8Array, at: number, onFull: (tile: RebuiltTile) => void): void {
+    const node = this.#node
+    copyHash(hashes, at, node, 0)
     this.#keep(0, node)
     for (let level = 0; ; level++) {
-      const left = this.#subtrees[level] ?? null
-      if (left === null) {
-        this.#subtrees[level] = node
+      const place = level * HASH_BYTES
+      if (this.#hasSubtree[level] === 0) {
+        this.#hasSubtree[level] = 1
+        copyHash(node, 0, this.#subtrees, place)
         break
       }
-      this.#subtrees[level] = null
-      node = nodeHash(left, node)
+      this.#hasSubtree[level] = 0
+      writeNodeHash(this.#subtrees, place, node, 0, node, 0)
       const height = level + 1
       if (height % TILE_HEIGHT === 0) {
-        this.#full(height / TILE_HEIGHT - 1, node, onFull)
+        this.#full(height / TILE_HEIGHT - 1, Buffer.from(node), onFull)
         this.#keep(height / TILE_HEIGHT, node)
       }
     }
@@ -70,13 +85,13 @@ export class TreeRebuild {
   #keep(level: number, hash: Buffer): void {
     const unit = TILE_WIDTH ** level
     const offset = Math.floor(this.#count / unit) % TILE_WIDTH
-    const hashes = (this.#partial[level] ??= Buffer.alloc(TILE_WIDTH * 32))
-    hash.copy(hashes, offset * 32)
+    const hashes = (this.#partial[level] ??= Buffer.alloc(TILE_WIDTH * HASH_BYTES))
+    copyHash(hash, 0, hashes, offset * HASH_BYTES)
   }
 
   #full(level: number, root: Buffer, onFull: (tile: RebuiltTile) => void): void {
     const hashes = this.#partial[level]!
-    this.#partial[level] = Buffer.alloc(TILE_WIDTH * 32)
+    this.#partial[level] = Buffer.alloc(TILE_WIDTH * HASH_BYTES)
     onFull({
       level: level + this.#atLevel / TILE_HEIGHT,
       index: Math.floor(this.#count / TILE_WIDTH ** (level + 1)),
@@ -84,4 +99,8 @@ export class TreeRebuild {
       root,
     })
   }
+}
+
+function copyHash(from: Uint8Array, fromAt: number, to: Uint8Array, toAt: number): void {
+  for (let index = 0; index < HASH_BYTES; index++) to[toAt + index] = from[fromAt + index] as number
 }

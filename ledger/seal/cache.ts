@@ -13,6 +13,8 @@ export class SubjectCache {
   readonly #freshMs: number
   readonly #maxAgeMs: number
   readonly #now: () => number
+  /** No later than the oldest was looked up. The first of a Map that others were deleted from is found by going through their places. */
+  #oldestAt = Infinity
 
   /** `now`: monotonic milliseconds. */
   constructor(options: { maxSubjects: number; freshMs: number; maxAgeMs: number; now: () => number }) {
@@ -43,10 +45,8 @@ export class SubjectCache {
     const place = keyOf(tenant, name)
     this.#kept.delete(place)
     this.#kept.set(place, { subjectId, key, checkedAt: now })
-    for (const [oldest, kept] of this.#kept) {
-      if (this.#kept.size <= this.#maxSubjects && now - kept.checkedAt <= this.#maxAgeMs) break
-      this.#kept.delete(oldest)
-    }
+    this.#oldestAt = Math.min(this.#oldestAt, now)
+    if (this.#kept.size > this.#maxSubjects || now - this.#oldestAt > this.#maxAgeMs) this.sweep()
   }
 
   forget(tenant: string, subjectId: string): void {
@@ -54,11 +54,15 @@ export class SubjectCache {
       if (kept.subjectId === subjectId && place.startsWith(keyOf(tenant, ''))) this.#kept.delete(place)
   }
 
-  /** Lets go of what has not been looked up for long. */
+  /** Lets go of what has not been looked up for long, and of what is too much. */
   sweep(): void {
     const now = this.#now()
+    this.#oldestAt = Infinity
     for (const [oldest, kept] of this.#kept) {
-      if (now - kept.checkedAt <= this.#maxAgeMs) break
+      if (this.#kept.size <= this.#maxSubjects && now - kept.checkedAt <= this.#maxAgeMs) {
+        this.#oldestAt = kept.checkedAt
+        break
+      }
       this.#kept.delete(oldest)
     }
   }

@@ -1,3 +1,4 @@
+import pg from 'pg'
 import { NO_PREDECESSOR } from '#core/chain/link.ts'
 import { SignetError } from '#core/error/signet-error.ts'
 import { DEFAULT_RETENTION_CLASS } from '#core/retention/period.ts'
@@ -15,14 +16,12 @@ export const EMPTY_HEAD: Head = { seq: 0, hash: NO_PREDECESSOR }
 const HOLDS_CHAIN_IDLE_MS = 5_000
 
 /**
- * Waits for the tenant's chain and holds it to the end of the transaction: numbers and predecessors read after this are the last.
- * Takes a key of its own per chain; two chains that share one by chance wait for each other, nothing more.
+ * Waits for the tenant's chain and holds it to the end of the transaction: numbers and predecessors read after this are the last. For
+ * `withTenant` to begin with. Takes a key of its own per chain; two chains that share one by chance wait for each other, nothing more.
  */
-export async function lockChain(client: Client, tenant: string): Promise<void> {
-  await client.query(
-    "SELECT set_config('idle_in_transaction_session_timeout', $2, true), pg_advisory_xact_lock(hashtextextended('signet.chain:' || $1, 0))",
-    [tenant, String(HOLDS_CHAIN_IDLE_MS)],
-  )
+export function holdChain(tenant: string): string {
+  const chain = pg.escapeLiteral(`signet.chain:${tenant}`)
+  return `SELECT set_config('idle_in_transaction_session_timeout', '${HOLDS_CHAIN_IDLE_MS}', true), pg_advisory_xact_lock(hashtextextended(${chain}, 0))`
 }
 
 /**
@@ -59,24 +58,63 @@ export async function findEvents(
   )
 }
 
-export async function findSessions(
-  client: Client,
-  tenant: string,
-  sessions: Iterable<string>,
-): Promise<Map<string, KnownSession>> {
-  const { rows } = await client.query<{ session: string; spool_seq: string; producer_id: string }>(
-    `SELECT s.session, r.spool_seq, r.producer_id
-       FROM unnest($2::uuid[]) AS s(session)
+const HEADS_OF_SESSIONS = (sessions: string): string => `SELECT s.session, r.spool_seq, r.producer_id
+       FROM unnest(${sessions}::uuid[]) AS s(session)
        JOIN LATERAL (SELECT spool_seq, producer_id FROM (
                       (SELECT spool_seq, producer_id FROM signet.records
                         WHERE tenant = $1 AND session = s.session AND spool_seq IS NOT NULL ORDER BY spool_seq DESC LIMIT 1)
                       UNION ALL
                       (SELECT spool_seq, producer_id FROM signet.purged_sessions
                         WHERE tenant = $1 AND session = s.session ORDER BY spool_seq DESC LIMIT 1)) AS heads
-                      ORDER BY spool_seq DESC LIMIT 1) AS r ON true`,
+                      ORDER BY spool_seq DESC LIMIT 1) AS r ON true`
+
+export async function findSessions(
+  client: Client,
+  tenant: string,
+  sessions: Iterable<string>,
+): Promise<Map<string, KnownSession>> {
+  const { rows } = await client.query<{ session: string; spool_seq: string; producer_id: string }>(
+    HEADS_OF_SESSIONS('$2'),
     [tenant, [...sessions]],
   )
   return new Map(rows.map((row) => [row.session, { producerId: row.producer_id, spoolHead: Number(row.spool_seq) }]))
+}
+
+/** What an append has to know of a chain that it holds. `traceHeads`: by the hex of its mark, the last link of each trace asked for. */
+export type ChainState = {
+  readonly head: Head
+  readonly known: Map<string, KnownEvent>
+  readonly sessions: Map<string, KnownSession>
+  readonly traceHeads: Map<string, Buffer>
+}
+
+// One statement, prepared once a connection: four of them are four turns of both processes, and planning them costs more than running them.
+const CHAIN_STATE = `SELECT 'head' AS kind, NULL AS name, seq, hash, NULL::bytea AS mark
+    FROM (SELECT seq, hash FROM signet.links WHERE tenant = $1 ORDER BY seq DESC LIMIT 1) AS last
+  UNION ALL SELECT 'event', event_id::text, seq, commitment, received_hmac FROM signet.links WHERE tenant = $1 AND event_id = ANY($2::uuid[])
+  UNION ALL SELECT 'session ' || producer_id, session::text, spool_seq, NULL, NULL FROM (${HEADS_OF_SESSIONS('$3')}) AS sessions
+  UNION ALL SELECT 'trace', NULL, NULL, l.hash, t.mark FROM unnest($4::bytea[]) AS t(mark)
+    JOIN LATERAL (SELECT hash FROM signet.links WHERE tenant = $1 AND trace_hmac = t.mark ORDER BY seq DESC LIMIT 1) AS l ON true`
+
+export async function readChainState(
+  client: Client,
+  tenant: string,
+  of: { eventIds: Iterable<string>; sessions: Iterable<string>; traceHmacs: Iterable<Buffer> },
+): Promise<ChainState> {
+  const { rows } = await client.query<{ kind: string; name: string; seq: string; hash: Buffer; mark: Buffer }>({
+    name: 'chain-state',
+    text: CHAIN_STATE,
+    values: [tenant, [...of.eventIds], [...of.sessions], [...of.traceHmacs]],
+  })
+  const state = { head: EMPTY_HEAD, known: new Map<string, KnownEvent>(), sessions: new Map<string, KnownSession>() }
+  const traceHeads = new Map<string, Buffer>()
+  for (const { kind, name, seq, hash, mark } of rows) {
+    if (kind === 'trace') traceHeads.set(mark.toString('hex'), hash)
+    else if (kind === 'head') state.head = { seq: Number(seq), hash }
+    else if (kind === 'event') state.known.set(name, { seq: Number(seq), commitment: hash, receivedHmac: mark })
+    else state.sessions.set(name, { producerId: kind.slice('session '.length), spoolHead: Number(seq) })
+  }
+  return { ...state, traceHeads }
 }
 
 export async function findPositions(
@@ -168,11 +206,12 @@ const STAMP_COLUMNS: readonly Column[] = [
   ['stamp', 'bytea', (row) => row.stamp?.bytes, 'bytes'],
 ]
 
-function insertSql(table: string, columns: readonly Column[]): string {
+/** `before`: parameters of the statement besides the tenant that are others'. */
+function insertSql(table: string, columns: readonly Column[], before = 0): string {
   const values: string[] = []
   const arrays: string[] = []
   const aliases: string[] = []
-  let parameters = 1
+  let parameters = 1 + before
   const next = (type: string): string => `$${++parameters}::${type}`
   const unnested = (alias: string, type: string): string => {
     arrays.push(next(`${type}[]`))
@@ -208,8 +247,9 @@ function parametersOf([name, , value, sending = 'array']: Column, rows: readonly
     throw new SignetError('INTERNAL', `a value of the column ${name} has not ${HASH_BYTES} bytes`)
   return [Buffer.concat(parts)]
 }
-const INSERT_LINKS = insertSql('links', LINK_COLUMNS)
-const INSERT_RECORDS = insertSql('records', RECORD_COLUMNS)
+// Links have one parameter a column. Both tables in one statement: it is a turn less of both processes.
+const INSERT_CHAIN = `WITH links AS (${insertSql('links', LINK_COLUMNS)})
+  ${insertSql('records', RECORD_COLUMNS, LINK_COLUMNS.length)}`
 // The same stamp again (its event was decided, then completed) is the same bytes: the first one stays.
 const INSERT_STAMPS = `${insertSql('compliance_stamps', STAMP_COLUMNS)} ON CONFLICT (tenant, stamp_hash) DO NOTHING`
 const CLASS_STAMP_COLUMNS: readonly Column[] = [
@@ -219,14 +259,17 @@ const CLASS_STAMP_COLUMNS: readonly Column[] = [
 const INSERT_CLASS_STAMPS = `${insertSql('class_stamps', CLASS_STAMP_COLUMNS)}
   ON CONFLICT (tenant, stamp_hash, retention_class, month) DO NOTHING`
 
-/** One statement a table, whatever the number of rows. */
+/** One statement for links and records, and one for stamps, whatever the number of rows. */
 export async function insertRows(client: Client, tenant: string, rows: readonly ChainRow[]): Promise<void> {
   const values = (columns: readonly Column[], of: readonly ChainRow[]): unknown[] => [
     tenant,
     ...columns.flatMap((column) => parametersOf(column, of)),
   ]
-  await client.query({ name: 'insert-links', text: INSERT_LINKS, values: values(LINK_COLUMNS, rows) })
-  await client.query({ name: 'insert-records', text: INSERT_RECORDS, values: values(RECORD_COLUMNS, rows) })
+  await client.query({
+    name: 'insert-chain',
+    text: INSERT_CHAIN,
+    values: [...values(LINK_COLUMNS, rows), ...values(RECORD_COLUMNS, rows).slice(1)],
+  })
   // A stamp goes when its event goes: each class has its own.
   const { kept = [], classed = [] } = Object.groupBy(
     rows.filter((row) => row.stamp !== undefined),

@@ -473,7 +473,7 @@ export class EgressValidator {
 const RETRY_AFTER_SECONDS = 5
 /** `policies/standard/containment.rego` */
 const CONTAINMENT = 'containment'
-const NO_ANSWER: Answer = { status: 204, mediaType: '', headers: {}, lineage: NO_LINEAGE }
+const NO_ANSWER: Answer = { status: 204, mediaType: '', headers: {}, lineage: NO_LINEAGE, coding: PLAIN }
 
 function isToBeCoded(leaving: Leaving): leaving is Leaving & { readonly body: Buffer; readonly coding: Coding } {
   return leaving.body !== null && leaving.coding !== undefined

@@ -2,42 +2,56 @@ import pg from 'pg'
 import { DEFAULT_RETENTION_CLASS } from '#core/retention/period.ts'
 import type { StoredLink, StoredRecord, StoredStamp } from '#core/chain/stored.ts'
 import type { Client } from '../postgres/transaction.ts'
-import { copyOut, type CopyRows } from './copy.ts'
+import { LINK_LIST, LINK_WIDTH, RECORD_LIST, RECORD_WIDTH } from './columns.ts'
+import { CopyArena, copyOut, type CopyRows, type CopyTable } from './copy.ts'
 
 /** What bounds a batch, besides the number of links: bytes of sealed records. */
 const MAX_BATCH_BYTES = 16 * 1024 * 1024
 
-const LINKS = `SELECT l.seq, l.event_id::text, l.commitment, l.hash, l.previous_hash, l.previous_trace_hash, l.key_id, l.trace_hmac,
-  l.retention_class, l.month, l.appended_at FROM signet.links l`
 /** Nothing that is kept says what it should be. */
 const NOT_READ = Buffer.alloc(0)
-// Nonce and bytes as one piece: that is how they are hashed.
-const RECORDS = `SELECT seq, octet_length(nonce), nonce || bytes, retention_class, "timestamp", received_at, month, event_id::text, event_type,
-  actor, action, resource, resource_type, resource_id, stage, outcome, trace_id, request_id, session::text, spool_seq, producer_id, region,
-  data_domain, stamp_hash FROM signet.records`
+
+type Links = { readonly after: number; readonly to: number; readonly limit: number; readonly traceHmac: Buffer | null }
+/** Records with one of the numbers, or with any number between two of them that follow each other, whatever partition they are in. */
+type Records = { readonly after: number; readonly to: number; readonly of: readonly number[] | null }
 
 /** Links with `after < seq <= to`, in order, `limit` at most; of one trace only where `traceHmac` is given. */
-export async function readLinks(
+export async function readLinks(client: Client, tenant: string, range: Links): Promise<StoredLink[]> {
+  return linksOf(await readLinkTable(client, tenant, range), tenant)
+}
+
+/** As `readLinks`, as they come: rows of `LINK_LIST`. */
+export async function readLinkTable(
   client: Client,
   tenant: string,
-  range: { after: number; to: number; limit: number; traceHmac: Buffer | null },
-): Promise<StoredLink[]> {
-  const ofTrace = range.traceHmac === null ? '' : `AND l.trace_hmac = '\\x${range.traceHmac.toString('hex')}'`
+  range: Links,
+  arena = new CopyArena(),
+): Promise<CopyTable> {
+  const ofTrace = range.traceHmac === null ? '' : `AND trace_hmac = '\\x${range.traceHmac.toString('hex')}'`
   const rows = await copyOut(
     client,
-    `${LINKS} WHERE l.tenant = ${pg.escapeLiteral(tenant)} AND l.seq > ${range.after} AND l.seq <= ${range.to} ${ofTrace}
-      ORDER BY l.seq LIMIT ${range.limit}`,
+    `SELECT ${LINK_LIST} FROM signet.links WHERE tenant = ${pg.escapeLiteral(tenant)} AND seq > ${range.after} AND seq <= ${range.to} ${ofTrace}
+      ORDER BY seq LIMIT ${range.limit}`,
+    arena,
   )
-  const links: StoredLink[] = []
-  while (rows.next()) links.push(readLink(rows, tenant))
-  return links
+  return rows.table(LINK_WIDTH, arena)
+}
+
+function linksOf(table: CopyTable, tenant: string): StoredLink[] {
+  return Array.from({ length: table.count }, (_, row) => linkAt(table, row, tenant))
+}
+
+export function linkAt(table: CopyTable, row: number, tenant: string): StoredLink {
+  const rows = table.at(row)
+  rows.next()
+  return readLink(rows, tenant)
 }
 
 function readLink(rows: CopyRows, tenant: string): StoredLink {
   return {
     tenant,
     seq: rows.bigint(),
-    event_id: rows.text(),
+    event_id: rows.uuid(),
     commitment: rows.bytes(),
     hash: rows.bytes(),
     previous_hash: rows.bytes(),
@@ -64,20 +78,32 @@ export async function endOfBatch(client: Client, tenant: string, after: number, 
   return seq === null || seq === undefined ? to : Number(seq)
 }
 
-/** Records with one of the numbers, or with any number between two of them that follow each other, whatever partition they are in. */
-export async function readRecords(
+export async function readRecords(client: Client, tenant: string, range: Records): Promise<StoredRecord[]> {
+  const table = await readRecordTable(client, tenant, range)
+  return Array.from({ length: table.count }, (_, row) => recordAt(table, row))
+}
+
+/** As `readRecords`, as they come: rows of `RECORD_LIST`. */
+export async function readRecordTable(
   client: Client,
   tenant: string,
-  range: { after: number; to: number; of: readonly number[] | null },
-): Promise<StoredRecord[]> {
+  range: Records,
+  arena = new CopyArena(),
+): Promise<CopyTable> {
   const named = range.of === null ? '' : `AND seq = ANY('{${range.of.join(',')}}'::bigint[])`
   const rows = await copyOut(
     client,
-    `${RECORDS} WHERE tenant = ${pg.escapeLiteral(tenant)} AND seq > ${range.after} AND seq <= ${range.to} ${named} ORDER BY seq`,
+    `SELECT ${RECORD_LIST} FROM signet.records WHERE tenant = ${pg.escapeLiteral(tenant)} AND seq > ${range.after} AND seq <= ${range.to} ${named}
+      ORDER BY seq`,
+    arena,
   )
-  const records: StoredRecord[] = []
-  while (rows.next()) records.push(readRecord(rows))
-  return records
+  return rows.table(RECORD_WIDTH, arena)
+}
+
+export function recordAt(table: CopyTable, row: number): StoredRecord {
+  const rows = table.at(row)
+  rows.next()
+  return readRecord(rows)
 }
 
 function readRecord(rows: CopyRows): StoredRecord {
@@ -92,7 +118,7 @@ function readRecord(rows: CopyRows): StoredRecord {
     timestampUs: rows.timestamp(),
     receivedAtUs: rows.timestamp(),
     month: rows.date(),
-    event_id: rows.text(),
+    event_id: rows.uuid(),
     event_type: rows.text(),
     actor: rows.text(),
     action: rows.text(),
@@ -103,7 +129,7 @@ function readRecord(rows: CopyRows): StoredRecord {
     outcome: rows.text(),
     trace_id: rows.text(),
     request_id: rows.text(),
-    session: rows.nullableText(),
+    session: rows.nullableUuid(),
     spool_seq: rows.nullableBigint(),
     producer_id: rows.text(),
     region: rows.nullableText(),

@@ -30,6 +30,8 @@ export function poolReader(pool: Pool): WallReader {
 /** Reads through one client, in one snapshot from beginning to end. `client` has a transaction of isolation REPEATABLE READ under way. */
 export function snapshotReader(client: Client): WallReader {
   let last: Promise<unknown> = Promise.resolve()
+  let seen: string | null = null
+  let seesTree = false
   // One thing at a time: a client takes one query at a time, and a tenant is that of the whole transaction.
   const inTurn = <T>(work: () => Promise<T>): Promise<T> => {
     const done = last.then(work)
@@ -39,12 +41,14 @@ export function snapshotReader(client: Client): WallReader {
   return {
     inTenant: (tenant, work) =>
       inTurn(async () => {
-        await client.query("SELECT set_config('signet.tenant', $1, true)", [tenant])
+        if (seen !== tenant) await client.query("SELECT set_config('signet.tenant', $1, true)", [tenant])
+        seen = tenant
         return work(client)
       }),
     inTree: (work) =>
       inTurn(async () => {
-        await client.query(SEE_TREE)
+        if (!seesTree) await client.query(SEE_TREE)
+        seesTree = true
         return work(client)
       }),
   }

@@ -1,8 +1,8 @@
 import pg from 'pg'
-import { leafHash } from '#core/tree/hash.ts'
+import { leafHash, writeLeafHash } from '#core/tree/hash.ts'
 import type { TreeRun } from '#core/tree/runs.ts'
 import type { Client } from '../postgres/transaction.ts'
-import { copyOut } from './copy.ts'
+import { CopyArena, copyOut } from './copy.ts'
 
 export type TreeCheckpoint = { readonly size: number; readonly root: Buffer; readonly note: string }
 export type StoredTile = {
@@ -11,8 +11,10 @@ export type StoredTile = {
   readonly hashes: Buffer
   readonly root: Buffer
 }
-/** A link as a leaf of the tree. `hash`: RFC 6962 over commitment ‖ link hash. */
-export type StoredLeaf = { readonly seq: number; readonly hash: Buffer }
+/** Links as leaves of the tree, in order. `hashes`: end to end, each RFC 6962 over commitment ‖ link hash. */
+export type StoredLeaves = { readonly seqs: Float64Array; readonly hashes: Buffer }
+const NO_LEAVES: StoredLeaves = { seqs: new Float64Array(0), hashes: Buffer.alloc(0) }
+const HASH_BYTES = 32
 
 /** A tile has 256 leaves, each in a run of its own at worst; later runs are of no interest. */
 const MAX_LAST_RUNS = 300
@@ -44,14 +46,29 @@ export async function readLastRuns(client: Client, leaf: number): Promise<TreeRu
 }
 
 /** The links of a part of a chain as leaves, in order. */
-export async function readLeaves(client: Client, tenant: string, first: number, last: number): Promise<StoredLeaf[]> {
+export async function readLeaves(
+  client: Client,
+  tenant: string,
+  first: number,
+  last: number,
+  arena = new CopyArena(),
+): Promise<StoredLeaves> {
+  if (last < first) return NO_LEAVES
   const rows = await copyOut(
     client,
     `SELECT seq, commitment || hash FROM signet.links WHERE tenant = ${pg.escapeLiteral(tenant)} AND seq BETWEEN ${first} AND ${last} ORDER BY seq`,
+    arena,
   )
-  const leaves: StoredLeaf[] = []
-  while (rows.next()) leaves.push({ seq: rows.bigint(), hash: leafHash(rows.bytes()) })
-  return leaves
+  const table = rows.table(2, arena)
+  const seqs = new Float64Array(table.count)
+  const hashes = Buffer.alloc(table.count * HASH_BYTES)
+  for (let row = 0; row < table.count; row++) {
+    seqs[row] = table.bigint(row, 0)
+    const [from, to] = table.place(row, 1)
+    if (to - from === 2 * HASH_BYTES) writeLeafHash(table.bytes, from, hashes, row * HASH_BYTES)
+    else leafHash(table.bytes.subarray(from, to)).copy(hashes, row * HASH_BYTES)
+  }
+  return { seqs, hashes }
 }
 
 /** Stored tiles `from` to before `to` of a level, in order. */

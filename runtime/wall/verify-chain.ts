@@ -2,30 +2,27 @@ import { setImmediate as nextTurn } from 'node:timers/promises'
 import { openCommitted, type SealedRecord } from '#core/audit/record.ts'
 import { chainBroken, faultOf } from '#core/chain/fault.ts'
 import { commitment, linkHash, NO_PREDECESSOR, type Link } from '#core/chain/link.ts'
-import {
-  checkStored,
-  checkTraceHead,
-  onlyRecord,
-  type StoredLink,
-  type StoredRecord,
-  type StoredStamp,
-} from '#core/chain/stored.ts'
+import { checkStamp, checkStored, checkTraceHead, onlyRecord, type StoredLink } from '#core/chain/stored.ts'
 import { ChainVerifier, type KnownHead } from '#core/chain/verify.ts'
+import { DEFAULT_RETENTION_CLASS } from '#core/retention/period.ts'
 import type { KeyIndex } from '#core/keyring/keyring.ts'
-import type { Client } from '../postgres/transaction.ts'
+import { batchOf, type Batch, type Pair } from './batch.ts'
 import {
   endOfBatch,
   findStrayStamp,
   highestRecord,
   readHead,
   readLinks,
-  readRecords,
-  readStamps,
+  readLinkTable,
+  readRecordTable,
   readTraceHeads,
   stampKey,
 } from './chain.ts'
-import { createPurgeProofs, type PurgeProofs } from './purges.ts'
+import { LINK, RECORD } from './columns.ts'
+import { CopyArena } from './copy.ts'
+import { createPurgeProofs } from './purges.ts'
 import type { WallReader } from './reader.ts'
+import { SoundLinks } from './sound.ts'
 
 /** What a chain is verified with: its keys, and the mark that links keep of a trace. */
 export type ChainKeys = Pick<KeyIndex, 'chainKey'> & {
@@ -56,13 +53,6 @@ const MAX_MARKS = 10_000
 /** Below every number that a column can hold safely: a row that somebody put before the first is read too. */
 const BEFORE_ALL = Number.MIN_SAFE_INTEGER
 
-type Pair = { readonly link: StoredLink; readonly records: readonly StoredRecord[] }
-type Batch = {
-  readonly pairs: readonly Pair[]
-  readonly stamps: ReadonlyMap<string, StoredStamp>
-  readonly last: number
-}
-
 /**
  * Verifies links `fromSeq` to `toSeq` of a tenant from the bytes: every commitment, link hash, trace link, projection and stamp is
  * derived anew and compared with what is stored; a link whose record was purged by what the chain says is sound without. Ends at the first
@@ -80,6 +70,7 @@ export async function verifyChain(
   let opened: SealedRecord | undefined
   const unproven: Link[] = []
   const marks = createMarks(keys, tenant)
+  const sound = new SoundLinks(keys, tenant)
   const verifier = new ChainVerifier({
     tenant,
     keyring: keys,
@@ -109,12 +100,18 @@ export async function verifyChain(
     signal.throwIfAborted()
     // The last link of the batch before is still to be settled.
     const former = proven
-    proven = await provenOf(purges, batch.pairs)
+    proven = await purges.provenOf(batch.withoutRecord())
     if (waiting !== null && former.has(waiting.pair.link.seq)) proven = new Set(proven).add(waiting.pair.link.seq)
-    for (const pair of batch.pairs) {
-      opened = undefined
-      settle(attempt(() => verifier.add(pair.link, pair.records[0] ?? null)))
-      waiting = { pair, stamps: batch.stamps, opened }
+    for (let row = 0; row < batch.count; row++) {
+      if (isSound(batch, row, sound, verifier)) {
+        settle(null)
+        waiting = null
+      } else {
+        const pair = batch.pair(row)
+        opened = undefined
+        settle(attempt(() => verifier.add(pair.link, pair.records[0] ?? null)))
+        waiting = { pair, stamps: batch.stamps, opened }
+      }
       checked += 1
       if (checked % TURN_LINKS === 0) {
         await task.onProgress(checked)
@@ -136,16 +133,37 @@ export async function verifyChain(
   return { seq: end.seq, hash: end.hash, purged }
 }
 
-async function provenOf(purges: PurgeProofs, pairs: readonly Pair[]): Promise<ReadonlySet<number>> {
-  return purges.provenOf(pairs.flatMap(({ link, records }) => (records.length === 0 ? [link] : [])))
+/**
+ * Whether a link goes on from the one before it and is sound with all that belongs to it, found without making objects of them. Whatever
+ * else there is to say of it takes `ChainVerifier.add` and `checkStored`.
+ */
+function isSound(batch: Batch, row: number, sound: SoundLinks, verifier: ChainVerifier): boolean {
+  const record = batch.onlyRecordOf(row)
+  if (record === -1 || !sound.isSound(batch.links, row, batch.records, record)) return false
+  return (!sound.form.hasStamp || hasSoundStamp(batch, row, record, sound.link.seq)) && verifier.addSound(sound.link)
+}
+
+/** Of an event of the class `default`; of others it is not judged here. */
+function hasSoundStamp({ links, records, stamps }: Batch, row: number, record: number, seq: number): boolean {
+  const retentionClass = links.text(row, LINK.retention_class)
+  if (retentionClass !== DEFAULT_RETENTION_CLASS) return false
+  const hash = records.text(record, RECORD.stamp_hash)
+  const [traceId, requestId] = [records.text(record, RECORD.trace_id), records.text(record, RECORD.request_id)]
+  return attempt(() => checkStamp({ seq, retentionClass, traceId, requestId }, hash, stamps.get(hash))) === null
 }
 
 /** Batches one after the other; the next one is on its way while one is being verified. */
 async function* readAhead(reader: WallReader, task: ChainTask, after: number): AsyncGenerator<Batch> {
-  let coming: Promise<Batch> | null = after < task.toSeq ? readBatch(reader, task, after) : null
+  // Two batches at a time are in use: the one that is verified, and the one that comes.
+  const arenas = [newArenas(), newArenas()]
+  const read = (from: number): Promise<Batch> => {
+    arenas.reverse()
+    return readBatch(reader, task, from, arenas[0]!)
+  }
+  let coming: Promise<Batch> | null = after < task.toSeq ? read(after) : null
   while (coming !== null) {
     const batch: Batch = await coming
-    coming = batch.last < task.toSeq ? readBatch(reader, task, batch.last) : null
+    coming = batch.last < task.toSeq ? read(batch.last) : null
     // It is awaited later, if at all: a verification that ends before is not interested in how it fails.
     coming?.catch(() => undefined)
     try {
@@ -157,38 +175,26 @@ async function* readAhead(reader: WallReader, task: ChainTask, after: number): A
   }
 }
 
-/** Links after a number with their records, as many as fit; records without a link count too. */
-async function readBatch(reader: WallReader, { tenant, toSeq: to }: ChainTask, after: number): Promise<Batch> {
-  return reader.inTenant(tenant, async (client) => {
-    const links = await readLinks(client, tenant, { after, to, limit: BATCH_LINKS, traceHmac: null })
-    const lastLink = links.length < BATCH_LINKS ? to : (links.at(-1)?.seq ?? to)
-    const last = await endOfBatch(client, tenant, after, lastLink)
-    const records = await readRecords(client, tenant, { after, to: last, of: null })
-    return pairUp(client, tenant, last === lastLink ? links : links.filter((link) => link.seq <= last), records, last)
-  })
+type Arenas = { readonly links: CopyArena; readonly records: CopyArena }
+
+function newArenas(): Arenas {
+  return { links: new CopyArena(), records: new CopyArena() }
 }
 
-async function pairUp(
-  client: Client,
-  tenant: string,
-  links: readonly StoredLink[],
-  records: readonly StoredRecord[],
-  last: number,
+/** Links after a number with their records, as many as fit; records without a link count too. */
+async function readBatch(
+  reader: WallReader,
+  { tenant, toSeq: to }: ChainTask,
+  after: number,
+  arenas: Arenas,
 ): Promise<Batch> {
-  const hashes = records.flatMap((record) => (record.stamp_hash === null ? [] : [record.stamp_hash]))
-  const stamps = await readStamps(client, tenant, hashes)
-  // A record whose link is gone shows by the link that is missing; only before the first link none is missed.
-  const [first] = records
-  if (first !== undefined && first.seq < 1)
-    throw chainBroken(first.seq, 'insert', 'a record stands before the first link')
-  let at = 0
-  const pairs = links.map((link): Pair => {
-    while (at < records.length && records[at]!.seq < link.seq) at++
-    const from = at
-    while (at < records.length && records[at]!.seq === link.seq) at++
-    return { link, records: at === from + 1 ? [records[from]!] : records.slice(from, at) }
+  return reader.inTenant(tenant, async (client) => {
+    const links = await readLinkTable(client, tenant, { after, to, limit: BATCH_LINKS, traceHmac: null }, arenas.links)
+    const lastLink = links.count < BATCH_LINKS ? to : links.bigint(links.count - 1, LINK.seq)
+    const last = await endOfBatch(client, tenant, after, lastLink)
+    const records = await readRecordTable(client, tenant, { after, to: last, of: null }, arenas.records)
+    return batchOf(client, tenant, { links, records, last })
   })
-  return { pairs, stamps, last }
 }
 
 /** The link before the range, which has to be one that a key of ours made; null at the beginning. */
@@ -241,20 +247,19 @@ export async function verifyTrace(
   let checked = 0
   for (let after = BEFORE_ALL; ;) {
     task.signal.throwIfAborted()
-    const { pairs, stamps } = await reader.inTenant(tenant, async (client) => {
-      const links = await readLinks(client, tenant, { after, to, limit: BATCH_TRACE_LINKS, traceHmac })
-      const of = links.map((link) => link.seq)
-      return pairUp(
-        client,
-        tenant,
+    const batch = await reader.inTenant(tenant, async (client) => {
+      const links = await readLinkTable(client, tenant, { after, to, limit: BATCH_TRACE_LINKS, traceHmac })
+      const of = Array.from({ length: links.count }, (_, row) => links.bigint(row, LINK.seq))
+      return batchOf(client, tenant, {
         links,
-        of.length === 0 ? [] : await readRecords(client, tenant, { after, to, of }),
-        to,
-      )
+        records: await readRecordTable(client, tenant, { after, to, of }),
+        last: to,
+      })
     })
-    const last = pairs.at(-1)
-    if (last === undefined) return
-    const proven = await provenOf(purges, pairs)
+    if (batch.count === 0) return
+    const { stamps } = batch
+    const pairs = batch.pairs()
+    const proven = await purges.provenOf(batch.withoutRecord())
     for (const { link, records } of pairs) {
       if (!link.previous_trace_hash.equals(head))
         throw chainBroken(link.seq, 'delete', 'the link does not go on from the one before it in its trace')
@@ -269,7 +274,7 @@ export async function verifyTrace(
       checked += 1
       await task.onProgress(checked)
     }
-    after = last.link.seq
+    after = pairs.at(-1)?.link.seq ?? to
   }
 }
 

@@ -1,4 +1,4 @@
-import { treeBroken, chainBroken } from '#core/chain/fault.ts'
+import { treeBroken, chainBroken, faultOf } from '#core/chain/fault.ts'
 import { SignetError } from '#core/error/signet-error.ts'
 import type { TreeHead } from '#core/tree/checkpoint.ts'
 import { claimedOrigin, logVerifier, openLogCheckpoint, type LogKeys } from '#core/tree/log-key.ts'
@@ -18,7 +18,7 @@ import {
   readRuns,
   readTileRoots,
   readTiles,
-  type StoredLeaf,
+  type StoredLeaves,
   type TreeCheckpoint,
 } from './tree.ts'
 
@@ -46,6 +46,8 @@ const RUNS_AT_ONCE = 2_000
 const LEAVES_AT_ONCE = 10_000
 const CHECKPOINTS_AT_ONCE = 1_000
 const ROOTS_AT_ONCE = 10_000
+const TILES_AT_ONCE = 64
+const HASH_BYTES = 32
 
 /**
  * Builds the whole tree once more from the links, and compares runs, tiles and checkpoints with it as they are stored; each
@@ -79,29 +81,41 @@ export async function verifyTree(reader: WallReader, task: TreeTask): Promise<Tr
         )
     }
   }
-  await checkRoot()
-  for (let from = 0; ;) {
-    const some = await reader.inTree((client) => readRuns(client, { from, limit: RUNS_AT_ONCE, tenant: null }))
-    for (const run of some) {
-      if (task.upTo !== null && run.firstLeaf >= task.upTo) continue
-      runs.add(run)
-      for (const part of partsOf(run)) {
-        task.signal.throwIfAborted()
-        const leaves = await ahead.read(part.tenant, part.first, part.last)
-        checkLeaves(leaves, part, tree.size)
-        const full: RebuiltTile[] = []
-        for (const { hash } of leaves) {
-          tree.add(hash, (tile) => full.push(tile))
-          if (checkpoints.isNext(tree.size) || external[0]?.size === tree.size) await checkRoot()
-        }
-        if (full.length > 0) await reader.inTree((client) => compareTiles(client, full))
-        await task.onProgress(tree.size)
-      }
-    }
-    const last = some.at(-1)
-    if (last === undefined || some.length < RUNS_AT_ONCE || last.firstLeaf >= (task.upTo ?? Infinity)) break
-    from = last.firstLeaf + 1
+  const full: RebuiltTile[] = []
+  const keepTile = (tile: RebuiltTile): unknown => full.push(tile)
+  const compareFull = async (): Promise<void> => {
+    const tiles = full.splice(0)
+    if (tiles.length > 0) await reader.inTree((client) => compareTiles(client, tiles))
   }
+  await checkRoot()
+  try {
+    for (let from = 0; ;) {
+      const some = await reader.inTree((client) => readRuns(client, { from, limit: RUNS_AT_ONCE, tenant: null }))
+      for (const run of some) {
+        if (task.upTo !== null && run.firstLeaf >= task.upTo) continue
+        runs.add(run)
+        for (const part of partsOf(run)) {
+          task.signal.throwIfAborted()
+          const leaves = await ahead.read(part.tenant, part.first, part.last)
+          checkLeaves(leaves, part, tree.size)
+          for (let index = 0; index < leaves.seqs.length; index++) {
+            tree.addAt(leaves.hashes, index * HASH_BYTES, keepTile)
+            if (checkpoints.isNext(tree.size) || external[0]?.size === tree.size) await checkRoot()
+          }
+          if (full.length >= TILES_AT_ONCE) await compareFull()
+          await task.onProgress(tree.size)
+        }
+      }
+      const last = some.at(-1)
+      if (last === undefined || some.length < RUNS_AT_ONCE || last.firstLeaf >= (task.upTo ?? Infinity)) break
+      from = last.firstLeaf + 1
+    }
+  } catch (error) {
+    // What is wrong with a tile that was made full before comes first.
+    if (faultOf(error) !== null) await compareFull()
+    throw error
+  }
+  await compareFull()
   await checkpoints.end(tree.size)
   if (task.upTo === null) await reader.inTree((client) => checkTileCounts(client, tree.size))
   const [beyond] = external
@@ -132,9 +146,9 @@ function* partsOf({ tenant, firstSeq, count }: TreeRun): Generator<Part> {
   }
 }
 
-function checkLeaves(leaves: readonly StoredLeaf[], { first, last }: Part, firstLeaf: number): void {
+function checkLeaves({ seqs }: StoredLeaves, { first, last }: Part, firstLeaf: number): void {
   for (let index = 0; index <= last - first; index++) {
-    const found = leaves[index]?.seq
+    const found = seqs[index]
     if (found === first + index) continue
     throw treeBroken(
       firstLeaf + index,
@@ -276,8 +290,8 @@ export async function verifyTenantTree(
           signal.throwIfAborted()
           if (part.last > headSeq && part.first <= headSeq + 1) {
             // It may have come since verification began.
-            const [next] = await readLeaves(client, tenant, headSeq + 1, headSeq + 1)
-            if (next === undefined)
+            const { seqs: next } = await readLeaves(client, tenant, headSeq + 1, headSeq + 1)
+            if (next.length === 0)
               throw chainBroken(
                 headSeq + 1,
                 'truncate',
@@ -304,19 +318,20 @@ export async function verifyTenantTree(
 /** That leaves are what the full tiles say, and that each of these tiles has the root that it is known by one level up. */
 async function compareLeaves(
   client: Client,
-  leaves: readonly StoredLeaf[],
+  { seqs, hashes }: StoredLeaves,
   firstLeaf: number,
   size: number,
 ): Promise<void> {
   const from = Math.floor(firstLeaf / TILE_WIDTH)
-  const to = Math.floor(Math.min(firstLeaf + leaves.length - 1, size - 1) / TILE_WIDTH) + 1
+  const to = Math.floor(Math.min(firstLeaf + seqs.length - 1, size - 1) / TILE_WIDTH) + 1
   for (const tile of await readTiles(client, 0, from, to)) {
     const begins = tile.index * TILE_WIDTH
     const rebuilt = new TreeRebuild()
     for (let offset = 0; offset < TILE_WIDTH; offset++) {
-      const hash = tile.hashes.subarray(offset * 32, (offset + 1) * 32)
-      const own = leaves[begins + offset - firstLeaf]?.hash
-      if (own !== undefined && !own.equals(hash))
+      const hash = tile.hashes.subarray(offset * HASH_BYTES, (offset + 1) * HASH_BYTES)
+      const own = begins + offset - firstLeaf
+      const isOwn = own >= 0 && own < seqs.length
+      if (isOwn && !hash.equals(hashes.subarray(own * HASH_BYTES, (own + 1) * HASH_BYTES)))
         throw treeBroken(begins + offset, 'edit', `the tile 0/${tile.index} is not what the links give`)
       rebuilt.add(hash, () => undefined)
     }
@@ -342,7 +357,8 @@ async function checkSignedRoot(
   for (const run of await readLastRuns(client, first)) {
     const from = run.firstSeq + Math.max(first - run.firstLeaf, 0)
     const to = run.firstSeq + Math.min(run.count, size - run.firstLeaf) - 1
-    for (const { hash } of await readLeaves(client, run.tenant, from, to)) rest.add(hash, () => undefined)
+    const { seqs, hashes } = await readLeaves(client, run.tenant, from, to)
+    for (let index = 0; index < seqs.length; index++) rest.addAt(hashes, index * HASH_BYTES, () => undefined)
   }
   if (rest.size !== size % TILE_WIDTH)
     throw treeBroken(

@@ -280,17 +280,18 @@ describe('what a superuser does behind the triggers', () => {
 
   test('a tree that was set back is not signed over', async () => {
     const own = integrator()
+    // The ledger may be faster: until one round was this integrator's, which then knows what was signed.
+    let round = await turn(own)
+    while (round.outcome !== 'grown') {
+      await append('proxy', 1)
+      round = await turn(own)
+    }
     await append('proxy', 1)
-    await integrateAll(own)
-    await append('proxy', 1)
-    await tampered(
-      'DELETE FROM signet.tree_checkpoints WHERE size = (SELECT max(size) FROM signet.tree_checkpoints)',
-      async () => {
-        await expect(turn(own)).rejects.toMatchObject({
-          code: 'CHAIN_BROKEN',
-          message: expect.stringContaining('was set back'),
-        })
-      },
-    )
+    await tampered(`DELETE FROM signet.tree_checkpoints WHERE size >= ${round.size}`, async () => {
+      await expect(turn(own)).rejects.toMatchObject({
+        code: 'CHAIN_BROKEN',
+        message: expect.stringContaining('was set back'),
+      })
+    })
   })
 })
