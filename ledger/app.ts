@@ -176,7 +176,7 @@ export function buildApp(deps: LedgerDeps): LedgerApp {
   issueRoutes(http, { authenticator, keys, sequencer, clock, trustDomain })
   stampVerdictRoutes(http, { authenticator, keys, ...(deps.denyList === undefined ? {} : { denyList: deps.denyList }) })
   logsRoutes(http, { authenticator, wall, keys, personal })
-  archiveRoutes(http, { authenticator, archive: deps.archive ?? (() => null) })
+  archiveRoutes(http, { authenticator, sequencer, archive: deps.archive ?? (() => null) })
   feedRoutes(http, { authenticator, wall, origin, personal })
   subjectRoutes(http, { authenticator, wall, personal })
   erasureRoutes(http, { authenticator, erasures })

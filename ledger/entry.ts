@@ -62,6 +62,7 @@ export type NoticeEntry = {
     | 'audit.erasure'
     | 'identity.denied'
     | 'audit.wall.attempt'
+    | 'audit.wall.restored'
   readonly cause: readonly string[]
   readonly outcome: AuditEvent['outcome']
   /** `export` unless given. */

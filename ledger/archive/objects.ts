@@ -51,14 +51,15 @@ export class ObjectWriter {
     await this.#onObject()
     const body = await zip(rows.map((row) => `${row}\n`).join(''))
     const number = String(this.#written.length + 1).padStart(6, '0')
+    const key = `${this.#folder}${number}-${name}.ndjson.gz`
     const object: ArchiveObject = {
-      key: `${this.#folder}${number}-${name}.ndjson.gz`,
+      key,
+      version: await this.#store.put(key, body, retainUntil),
       sha256: sha256(body),
       bytes: body.length,
       rows: rows.length,
       retain_until: retainUntil.toISOString(),
     }
-    await this.#store.put(object.key, body, retainUntil)
     this.#written.push(object)
     return object
   }
@@ -67,22 +68,31 @@ export class ObjectWriter {
   async readBack(objects: readonly ArchiveObject[] = this.#written): Promise<void> {
     for (const object of objects) {
       await this.#onObject()
-      const bytes = await this.#store.get(object.key, { maxBytes: object.bytes })
+      const bytes = await this.#store.get(object.key, { maxBytes: object.bytes, ...pinned(object) })
       if (sha256(bytes) !== object.sha256)
         throw new SignetError('ARCHIVE_INVALID', `${object.key} is not what was written to it`)
-      await requireLocked(this.#store, object.key, new Date(object.retain_until))
+      await requireLocked(this.#store, object.key, new Date(object.retain_until), object.version)
     }
   }
 }
 
-/** @throws SignetError ARCHIVE_INVALID unless the object is locked in compliance mode for that long */
-export async function requireLocked(store: ObjectStore, key: string, until: Date): Promise<void> {
-  const locked = await store.lockedUntil(key)
+/** @throws SignetError ARCHIVE_INVALID unless the version (undefined: of an archive that does not say it, the newest) is locked in compliance mode for that long */
+export async function requireLocked(
+  store: ObjectStore,
+  key: string,
+  until: Date,
+  versionId: string | undefined,
+): Promise<void> {
+  const locked = await store.lockedUntil(key, versionId)
   if (locked !== null && locked.getTime() >= until.getTime()) return
   throw new SignetError(
     'ARCHIVE_INVALID',
     `${key} is ${locked === null ? 'not locked' : `locked until ${locked.toISOString()}`}, it has to be until ${until.toISOString()}`,
   )
+}
+
+function pinned({ version }: ArchiveObject): { versionId?: string } {
+  return version === undefined ? {} : { versionId: version }
 }
 
 export function sha256(bytes: Buffer): string {

@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import { canonicalize } from '#core/canonical/jcs.ts'
 import {
+  readArchiveManifest,
   signArchive,
   type ArchiveManifest,
   type ArchiveObject,
@@ -8,8 +9,8 @@ import {
   type ArchiveTenant,
 } from '#core/archive/manifest.ts'
 import { SignetError } from '#core/error/signet-error.ts'
-import type { ObjectStore } from '#runtime/archive/object-store.ts'
-import { readManifest } from '#runtime/archive/read.ts'
+import { orNull, type ObjectStore } from '#runtime/archive/object-store.ts'
+import { MAX_MANIFEST_BYTES, readManifest } from '#runtime/archive/read.ts'
 import { withTenant, type Pool } from '#runtime/postgres/transaction.ts'
 import { poolReader, type WallReader } from '#runtime/wall/reader.ts'
 import type { LedgerKeys } from '../keys.ts'
@@ -24,12 +25,18 @@ export type SnapshotDeps = {
   readonly clock: () => Date
   readonly retainDays: number
 }
-export type LastSnapshot = { readonly manifestKey: string; readonly manifestSha256: string }
+export type LastSnapshot = {
+  readonly snapshot: string
+  readonly manifestKey: string
+  readonly manifestSha256: string
+  readonly manifestVersion: string | null
+}
 export type Snapshot = {
   readonly snapshot: string
   readonly madeAt: Date
   readonly manifestKey: string
   readonly manifestSha256: string
+  readonly manifestVersion: string
   readonly treeSize: number
   /** New in this snapshot. */
   readonly records: number
@@ -94,8 +101,8 @@ export async function takeSnapshot(
   await writer.readBack()
   // What earlier snapshots have of a month counts for its proof: it is looked at again, too.
   for (const { part } of changed) {
-    for (const { key, retain_until } of [...part.objects, ...part.stamps])
-      await requireLocked(store, key, new Date(retain_until))
+    for (const object of [...part.objects, ...part.stamps])
+      await requireLocked(store, object.key, new Date(object.retain_until), object.version)
   }
 
   const ack = keys.ackKey(madeAt)
@@ -118,16 +125,16 @@ export async function takeSnapshot(
   const manifestKey = `${folder}manifest.json`
   const longest = new Date(Math.max(usual.getTime(), ...changed.map(({ part }) => lockOf(part).getTime())))
   await beat()
-  await store.put(manifestKey, bytes, longest)
-  const stored = await readManifest(store, manifestKey, publicKeysOf(keys))
-  if (!stored.bytes.equals(bytes))
-    throw new SignetError('ARCHIVE_INVALID', `${manifestKey} is not what was written to it`)
-  await requireLocked(store, manifestKey, longest)
+  const manifestVersion = await store.put(manifestKey, bytes, longest)
+  const stored = await store.get(manifestKey, { maxBytes: bytes.length, versionId: manifestVersion })
+  if (!stored.equals(bytes)) throw new SignetError('ARCHIVE_INVALID', `${manifestKey} is not what was written to it`)
+  await requireLocked(store, manifestKey, longest, manifestVersion)
 
   const proof = { snapshot, manifestKey, manifestSha256: sha256(bytes), treeSize: head.size, verifiedAt: clock() }
   for (const { tenant, part } of changed) await writeProof(deps.wall, tenant, part, proof)
   return {
     ...proof,
+    manifestVersion,
     madeAt,
     records,
     objects: writer.written.length,
@@ -153,9 +160,15 @@ async function requireContinued(reader: WallReader, before: ArchiveManifest, siz
 }
 
 async function readLast({ store, keys }: SnapshotDeps, last: LastSnapshot): Promise<ArchiveManifest> {
-  const found = await readManifest(store, last.manifestKey, publicKeysOf(keys))
-  if (sha256(found.bytes) !== last.manifestSha256)
-    throw new SignetError('ARCHIVE_INVALID', `${last.manifestKey} is not the manifest that was written to it`)
+  const { manifestKey: key, manifestSha256, manifestVersion } = last
+  const pinned =
+    manifestVersion === null
+      ? null
+      : await orNull(store.get(key, { maxBytes: MAX_MANIFEST_BYTES, versionId: manifestVersion }))
+  if (pinned !== null && sha256(pinned) === manifestSha256) return readArchiveManifest(pinned, publicKeysOf(keys))
+  const found = await readManifest(store, key, publicKeysOf(keys))
+  if (sha256(found.bytes) !== manifestSha256)
+    throw new SignetError('ARCHIVE_INVALID', `${key} is not the manifest that was written to it`)
   return found.manifest
 }
 

@@ -5,7 +5,7 @@ import type { WallReader } from '#runtime/wall/reader.ts'
 const PAGE_ROWS = 100
 const SMALL_PAGE_ROWS = 5_000
 
-export type ArchiveHead = { readonly size: number; readonly note: string }
+export type ArchiveHead = { readonly size: number; readonly root: Buffer; readonly note: string }
 export type CoveredTenant = { readonly tenant: string; readonly lastSeq: number; readonly head: string }
 export type NewPart = {
   readonly retentionClass: string
@@ -18,10 +18,20 @@ export type NewPart = {
 /** The last signed checkpoint; null where none is. */
 export async function readArchiveHead(reader: WallReader): Promise<ArchiveHead | null> {
   return reader.inTree(async (client) => {
-    const { rows } = await client.query<{ size: string; note: string }>(
-      'SELECT size, note FROM signet.tree_checkpoints ORDER BY size DESC LIMIT 1',
+    const { rows } = await client.query<{ size: string; root: Buffer; note: string }>(
+      'SELECT size, root, note FROM signet.tree_checkpoints ORDER BY size DESC LIMIT 1',
     )
-    return rows[0] === undefined ? null : { size: Number(rows[0].size), note: rows[0].note }
+    return rows[0] === undefined ? null : { ...rows[0], size: Number(rows[0].size) }
+  })
+}
+
+/** The root that was signed for a size; null where none was. */
+export async function readCheckpointRoot(reader: WallReader, size: number): Promise<Buffer | null> {
+  return reader.inTree(async (client) => {
+    const { rows } = await client.query<{ root: Buffer }>('SELECT root FROM signet.tree_checkpoints WHERE size = $1', [
+      size,
+    ])
+    return rows[0]?.root ?? null
   })
 }
 
