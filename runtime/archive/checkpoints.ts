@@ -67,8 +67,9 @@ export class ArchivedCheckpoints {
   async read(): Promise<ArchivedHeads> {
     this.#unsigned = 0
     const restores = await this.#restores()
-    const all: TreeHead[] = restores.map(stated)
-    let newest: TreeHead | null = all.at(-1) ?? null
+    // What a restore continued from may have been given up by a later one.
+    const all = restores.filter(({ continues }, index) => continues.size <= boundOf(index + 1, restores)).map(stated)
+    let newest = all.at(-1) ?? null
     for (let branch = 0; branch <= restores.length; branch++) {
       const found = await this.#readBranch(branch, boundOf(branch, restores))
       all.push(...found)
