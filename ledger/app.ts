@@ -192,7 +192,8 @@ export function buildApp(deps: LedgerDeps): LedgerApp {
     personal,
     mailDomains: deps.mailDomains ?? null,
   })
-  verifyRoutes(http, { authenticator, wall, keys, origin })
+  const archivedSize = async () => (await deps.archive?.()?.heldSize()) ?? null
+  verifyRoutes(http, { authenticator, wall, keys, origin, archivedSize })
   holdRoutes(http, { authenticator, wall, sequencer })
   if (deps.retention !== undefined)
     retentionRoutes(http, { authenticator, wall, work, sequencer, clock, ...deps.retention })

@@ -2,7 +2,6 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import type { RestoreStatement } from '#core/archive/restore.ts'
 import { SignetError } from '#core/error/signet-error.ts'
 import { ArchivedCheckpoints } from '#runtime/archive/checkpoints.ts'
-import type { Pool } from '#runtime/postgres/transaction.ts'
 import type { Logger } from '#runtime/telemetry/log.ts'
 import { poolReader } from '#runtime/wall/reader.ts'
 import {
@@ -16,12 +15,13 @@ import {
 } from '../store/snapshots.ts'
 import { keepCheckpoints } from './checkpoints.ts'
 import { findContradiction, stateRestore, type Contradiction } from './continuity.ts'
+import { endUnfinished } from '../store/unfinished.ts'
+import { keepLocks } from './locks.ts'
 import type { ArchiveMetrics } from './metrics.ts'
 import { publicKeysOf } from './public-keys.ts'
 import { takeSnapshot, type SnapshotDeps } from './snapshot.ts'
 
 export type ArchiveDutyDeps = SnapshotDeps & {
-  readonly work: Pool
   readonly log: Logger
   readonly metrics: ArchiveMetrics
   /** Name of the log in its checkpoints. */
@@ -64,9 +64,12 @@ export function keepArchiving(deps: ArchiveDutyDeps): Archive {
   const archived = new ArchivedCheckpoints(ofArchive)
   const stopped = new AbortController()
   const pause = (ms: number): Promise<void> => sleep(ms, undefined, { signal: stopped.signal }).catch(() => undefined)
-  const failed = (what: 'snapshot' | 'checkpoint', error: unknown): void => {
+  const failed = (what: 'snapshot' | 'checkpoint' | 'lock', error: unknown): void => {
     metrics.failures.inc({ what, code: error instanceof SignetError ? error.code : 'INTERNAL' })
-    log.warn({ error }, `a ${what} was not archived`)
+    log.warn(
+      { error },
+      what === 'lock' ? 'locks of the archive could not be made longer' : `a ${what} was not archived`,
+    )
   }
   // A claim is of a process: two snapshots of one must not go on at once.
   let turn: Promise<unknown> = Promise.resolve()
@@ -86,6 +89,7 @@ export function keepArchiving(deps: ArchiveDutyDeps): Archive {
       })
       if (made !== null) {
         await addSnapshot(work, made)
+        await endUnfinished(work)
         log.info({ ...made }, 'a snapshot is archived, read back and proven')
       }
       metrics.lastSnapshot.set(((made ?? last)?.madeAt.getTime() ?? 0) / 1_000)
@@ -129,7 +133,19 @@ export function keepArchiving(deps: ArchiveDutyDeps): Archive {
       stopped.signal,
     )
 
-  const running = [snapshots(), checkpoints()]
+  const locks = (): Promise<void> =>
+    keepLocks(
+      {
+        ...deps,
+        reader,
+        archived,
+        onEnd: (at) => metrics.lockEnds.set(at.getTime() / 1_000),
+        onFailure: (error) => failed('lock', error),
+      },
+      stopped.signal,
+    )
+
+  const running = [snapshots(), checkpoints(), locks()]
   return {
     list: (limit) => readSnapshots(work, limit),
     snapshot: () => inTurn(make),

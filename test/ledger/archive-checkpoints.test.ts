@@ -151,6 +151,13 @@ describe('the checkpoints of an archive', () => {
     await append(7)
     const { head } = await createClient(ledger.url, stack.token('proxy')).verify()
     expect(head.seq).toBe(late + 7)
+    await vi.waitFor(
+      async () =>
+        expect(await createClient(ledger.url, stack.token('proxy')).verify()).toMatchObject({
+          tree: { not_yet_proven: 0, archived: { size: late, not_yet_proven: 7 } },
+        }),
+      WAIT,
+    )
     await ledger.stop()
     await store.restart()
     expect(await fsck('--archive')).toMatchObject({
@@ -190,7 +197,6 @@ describe('the checkpoints of an archive', () => {
         expect(await metric('signet_ledger_verification_failures_total{fault="rollback"}')).toBeGreaterThan(0),
       WAIT,
     )
-    sent = early // about: producers go on where they were
     await createClient(ledger.url, stack.token('proxy')).append(
       buildLines(randomUUID(), 1, 150, { actor: 'service:two' }),
     )

@@ -21,9 +21,9 @@ CREATE TABLE archive_unfinished (
 CREATE TABLE archive_unfinished_objects (
   snapshot uuid   NOT NULL REFERENCES archive_unfinished ON DELETE CASCADE,
   number   integer NOT NULL CHECK (number > 0),
-  -- What rows it is a part of, and the place of its last row among them; null where they are read at once.
+  -- What rows it is a part of, and the place of its last row among them: it goes on after that.
   section  text   NOT NULL,
-  last_at  bigint,
+  last_at  bigint NOT NULL,
   object   jsonb  NOT NULL,
   PRIMARY KEY (snapshot, number)
 );
