@@ -185,7 +185,7 @@ export function buildApp(deps: LedgerDeps): LedgerApp {
   issueRoutes(http, { authenticator, keys, sequencer, clock, trustDomain })
   stampVerdictRoutes(http, { authenticator, keys, ...(deps.denyList === undefined ? {} : { denyList: deps.denyList }) })
   logsRoutes(http, { authenticator, wall, keys, personal })
-  archiveRoutes(http, { authenticator, archive: deps.archive ?? (() => null) })
+  archiveRoutes(http, { authenticator, sequencer, archive: deps.archive ?? (() => null) })
   feedRoutes(http, { authenticator, wall, origin, personal })
   subjectRoutes(http, { authenticator, wall, personal })
   erasureRoutes(http, { authenticator, erasures })
@@ -202,7 +202,8 @@ export function buildApp(deps: LedgerDeps): LedgerApp {
     personal,
     mailDomains: deps.mailDomains ?? null,
   })
-  verifyRoutes(http, { authenticator, wall, keys, origin })
+  const archivedSize = async () => (await deps.archive?.()?.heldSize()) ?? null
+  verifyRoutes(http, { authenticator, wall, keys, origin, archivedSize })
   holdRoutes(http, { authenticator, wall, sequencer })
   if (deps.retention !== undefined)
     retentionRoutes(http, { authenticator, wall, work, sequencer, clock, ...deps.retention })

@@ -65,6 +65,7 @@ export type NoticeEntry = {
     | 'identity.reinstated'
     | 'audit.replay'
     | 'audit.wall.attempt'
+    | 'audit.wall.restored'
   readonly cause: readonly string[]
   readonly outcome: AuditEvent['outcome']
   /** `export` unless given. */

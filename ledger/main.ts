@@ -81,7 +81,7 @@ async function start(signal: AbortSignal): Promise<StartedProcess> {
   const origin = config.SIGNET_LEDGER_ORIGIN
   const retention = startRetention(config, { wall, work, clock, registry, log, signal: stopping.signal })
   const sealing = await startSealing(config, { wall, work, keys, clock, log, signal: stopping.signal })
-  const archive = startArchive(config, { wall, work, keys, clock, log, registry })
+  const archive = startArchive(config, { wall, work, keys, origin, clock, log, registry })
   const revoked = startRevocation({
     url: config.SIGNET_LEDGER_STATE_URL,
     applicationName: NAME,
@@ -140,7 +140,18 @@ async function start(signal: AbortSignal): Promise<StartedProcess> {
   const verifying =
     sharePercent === 0
       ? null
-      : keepVerifying({ wall, work, keys, origin, clock, holder: randomUUID(), log, registry, sharePercent })
+      : keepVerifying({
+          wall,
+          work,
+          keys,
+          origin,
+          ...(archive === null ? {} : { archived: () => archive.archived.read() }),
+          clock,
+          holder: randomUUID(),
+          log,
+          registry,
+          sharePercent,
+        })
   const duty = retention.begin({ keys, sequencer: app.sequencer })
   const erasing = keepErasing({ sealer: sealing.sealer, erasures: app.erasures }, { log, registry })
   const revoking = keepRevocationsRecorded(app.revocations, log)
@@ -176,7 +187,6 @@ async function start(signal: AbortSignal): Promise<StartedProcess> {
       await closeListener(app.http)
       await kafka.stop()
       await exports.stop()
-      await archive?.stop()
       mailer?.close()
       await duty.stop()
       await erasing.stop()
@@ -185,6 +195,7 @@ async function start(signal: AbortSignal): Promise<StartedProcess> {
       await app.idle()
       await tree.stop()
       await verifying?.stop()
+      await archive?.stop()
       await retention.close()
       await Promise.all([wall.end(), work.end(), revoked.close(), kubernetes?.close()])
     },

@@ -4,6 +4,7 @@ import type { LogKeys } from '#core/tree/log-key.ts'
 import type { Pool } from '#runtime/postgres/transaction.ts'
 import { readHead } from '#runtime/wall/chain.ts'
 import { poolReader } from '#runtime/wall/reader.ts'
+import { readLastWithin } from '#runtime/wall/tree.ts'
 import { verifyChain, verifyTrace, type ChainKeys } from '#runtime/wall/verify-chain.ts'
 import { verifyTenantTree } from '#runtime/wall/verify-tree.ts'
 import { traceMark } from './chain.ts'
@@ -22,11 +23,23 @@ export type Verdict = {
    * Where the whole chain was verified: leaves of the tree as signed last, the tenant's links that are in it, and those that no
    * checkpoint proves yet.
    */
-  readonly tree?: { readonly size: number; readonly in_tree: number; readonly not_yet_proven: number }
+  readonly tree?: {
+    readonly size: number
+    readonly in_tree: number
+    readonly not_yet_proven: number
+    /** Where there is an archive: leaves of its last checkpoint, and the tenant's links that are past it, or not even in the tree. */
+    readonly archived?: { readonly size: number; readonly not_yet_proven: number }
+  }
   readonly first_bad?: FoundFault
 }
 
-export type VerifyDeps = { readonly wall: Pool; readonly keys: LedgerKeys; readonly origin: string }
+export type VerifyDeps = {
+  readonly wall: Pool
+  readonly keys: LedgerKeys
+  readonly origin: string
+  /** Leaves of the last checkpoint that the archive was given; absent, or null: there is no archive. */
+  readonly archivedSize?: () => Promise<number | null>
+}
 
 const MAX_TRACES = 100_000
 
@@ -36,12 +49,13 @@ const MAX_TRACES = 100_000
  * @throws SignetError DATABASE_UNAVAILABLE; `signal.reason` when it aborts
  */
 export async function verifyTenant(
-  { wall, keys, origin }: VerifyDeps,
+  { wall, keys, origin, archivedSize }: VerifyDeps,
   tenant: string,
   scope: VerifyScope,
   signal: AbortSignal,
 ): Promise<Verdict> {
   const reader = poolReader(wall)
+  const archived = (await archivedSize?.()) ?? null
   const head = await reader.inTenant(tenant, (client) => readHead(client, tenant))
   const answer = { head: { seq: head.seq, hash: head.hash.toString('hex') } }
   let checked = 0
@@ -68,7 +82,10 @@ export async function verifyTenant(
     if (scope.toSeq !== null || scope.fromSeq > 1) return { ok: true, checked, purged, ...answer }
     const found = await verifyTenantTree(reader, { tenant, headSeq: head.seq, logKeys: logKeys(keys), origin, signal })
     const tree = { size: found.size, in_tree: found.inTree, not_yet_proven: Math.max(0, head.seq - found.inTree) }
-    return { ok: true, checked, purged, ...answer, tree }
+    if (archived === null) return { ok: true, checked, purged, ...answer, tree }
+    const last = await reader.inTree((client) => readLastWithin(client, tenant, archived))
+    const tail = { size: archived, not_yet_proven: Math.max(0, head.seq - last) }
+    return { ok: true, checked, purged, ...answer, tree: { ...tree, archived: tail } }
   } catch (error) {
     const bad = faultOf(error)
     if (bad === null) throw error

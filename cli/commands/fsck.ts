@@ -1,5 +1,5 @@
 import { readFile } from 'node:fs/promises'
-import { parseArgs, styleText } from 'node:util'
+import { parseArgs } from 'node:util'
 import { setFlagsFromString } from 'node:v8'
 import type { KeyObject } from 'node:crypto'
 import { SignetError } from '#core/error/signet-error.ts'
@@ -7,12 +7,15 @@ import { traceMark } from '#core/chain/mark.ts'
 import { indexKeyring, parseKeyring, type Keyring } from '#core/keyring/keyring.ts'
 import type { TreeHead } from '#core/tree/checkpoint.ts'
 import { claimedOrigin, logVerifier, openLogCheckpoint, type LogKeys } from '#core/tree/log-key.ts'
+import { ArchivedCheckpoints } from '#runtime/archive/checkpoints.ts'
 import { createPool } from '#runtime/postgres/transaction.ts'
-import { verifyStore, type FsckProgress, type FsckReport, type StoreFault } from '#runtime/wall/fsck.ts'
+import { verifyStore, type FsckProgress } from '#runtime/wall/fsck.ts'
 import { snapshotReader } from '#runtime/wall/reader.ts'
 import type { ChainKeys } from '#runtime/wall/verify-chain.ts'
 import { findState } from '../state.ts'
 import { EXIT, UsageError } from '../usage.ts'
+import { archiveStore } from './archive.ts'
+import { formatReport, plain, reportOf, type Archived, type Report } from './fsck-report.ts'
 
 export const FSCK_HELP = `signet fsck [options]
 
@@ -24,33 +27,17 @@ every tenant, then the tree over all of them with its checkpoints. It reads one 
                        ack keys that sign checkpoints
   --checkpoint FILE    a checkpoint kept outside of the database (GET /log/checkpoint), which the tree must contain; repeatable.
                        Without one, a store that was set back to an earlier state does not show
+  --archive            the checkpoints that the archive holds, too: all where they are a thousand or fewer, else the newest and 256 spread
+                       over the others (SIGNET_ARCHIVE_BUCKET, …, AWS_… as for signet archive)
   --json               the report as JSON
 
-exit codes: 0 verified, up to a checkpoint given; 1 a fault: the first bad record of each chain is named
-            2 usage, or something could not be read; 3 no fault found, but no checkpoint to compare with
+exit codes: 0 verified, up to a checkpoint from outside; 1 a fault: the first bad record of each chain is named
+            2 usage, or something could not be read; 3 no fault found, but no checkpoint to compare with, or the archive was not read
 `
-
-type Result = 'verified' | 'not-fully-checked' | 'invalid'
-type Report = {
-  readonly result: Result
-  readonly links: number
-  readonly tenants: FsckReport['tenants']
-  readonly tree: { leaves: number; checkpoints: number; root: string; origin: string | null } | null
-  /** Sizes of the checkpoints from outside that the tree was found to contain. */
-  readonly external: readonly number[]
-  /** Links that are in no checkpoint of the store, and those past the last checkpoint from outside (null: none was given). */
-  readonly not_yet_signed: number
-  readonly not_yet_proven: number | null
-  readonly first_bad?: StoreFault
-  readonly faults: readonly StoreFault[]
-  readonly seconds: number
-  readonly cpu_seconds: number
-}
 
 /** Traces whose last link is kept in memory: 300 MB at most. */
 const MAX_TRACES = 2_000_000
 const STATEMENT_TIMEOUT_MS = 30 * 60_000
-const SHOWN_TENANTS = 20
 const EXIT_OF = { verified: EXIT.verified, 'not-fully-checked': EXIT.unchecked, invalid: EXIT.invalid } as const
 
 /** Gives the exit code. @throws UsageError */
@@ -61,6 +48,7 @@ export async function fsck(args: string[], env: Readonly<Record<string, string |
     options: {
       keyring: { type: 'string' },
       checkpoint: { type: 'string', multiple: true, default: [] },
+      archive: { type: 'boolean', default: false },
       json: { type: 'boolean', default: false },
     },
   })
@@ -72,16 +60,36 @@ export async function fsck(args: string[], env: Readonly<Record<string, string |
   if (file === undefined) throw new UsageError('no keyring: name that of the ledger with --keyring FILE')
   const keys = await loadKeys(file)
   const external = await Promise.all(values.checkpoint.map((name) => loadCheckpoint(name, keys.logKeys)))
-  const report = await verify(url, keys, external)
-  process.stdout.write(values.json ? `${JSON.stringify(report, null, 2)}\n` : format(report))
+  // Before the wall is read: what is archived while it is would seem to be missing there.
+  const archived = values.archive ? await readArchived(env, keys, external[0]?.origin ?? null) : null
+  const report = await verify(url, keys, external, archived)
+  process.stdout.write(values.json ? `${JSON.stringify(report, null, 2)}\n` : formatReport(report))
   return EXIT_OF[report.result]
 }
 
 type Keys = { readonly chainKeys: ChainKeys; readonly logKeys: LogKeys }
 
-async function verify(url: string, keys: Keys, external: readonly TreeHead[]): Promise<Report> {
+/** That the archive cannot be read is said, and keeps nothing else from being verified. @throws UsageError where it is not named */
+async function readArchived(
+  env: Readonly<Record<string, string | undefined>>,
+  { logKeys }: Keys,
+  origin: string | null,
+): Promise<Archived> {
+  const store = archiveStore(env)
+  try {
+    return await new ArchivedCheckpoints({ store, publicKeys: () => logKeys, origin, clock: () => new Date() }).read()
+  } catch (error) {
+    if (!(error instanceof SignetError)) throw error
+    return { fault: error.message }
+  } finally {
+    store.close()
+  }
+}
+
+async function verify(url: string, keys: Keys, given: readonly TreeHead[], archived: Archived | null): Promise<Report> {
   // Each read of a socket is a new buffer, and V8 starts a full collection every 8 MB of them: a third of all CPU time, for a heap of 15 MB.
   setFlagsFromString('--heap-growing-percent=400')
+  const external = [...given, ...(archived === null || 'fault' in archived ? [] : archived.heads)]
   const startedAt = performance.now()
   const startedCpu = process.cpuUsage()
   const stopping = new AbortController()
@@ -102,10 +110,14 @@ async function verify(url: string, keys: Keys, external: readonly TreeHead[]): P
         onProgress: (now) => progress.show(now),
       })
       const { user, system } = process.cpuUsage(startedCpu)
-      return reportOf(found, external, {
-        seconds: Number(((performance.now() - startedAt) / 1_000).toFixed(3)),
-        cpu_seconds: Number(((user + system) / 1e6).toFixed(3)),
-      })
+      return reportOf(
+        found,
+        { given, external, archived },
+        {
+          seconds: Number(((performance.now() - startedAt) / 1_000).toFixed(3)),
+          cpu_seconds: Number(((user + system) / 1e6).toFixed(3)),
+        },
+      )
     } finally {
       client.release(true)
     }
@@ -116,35 +128,6 @@ async function verify(url: string, keys: Keys, external: readonly TreeHead[]): P
     progress.end()
     process.removeListener('SIGINT', stop)
     await pool.end()
-  }
-}
-
-function reportOf(
-  found: FsckReport,
-  external: readonly TreeHead[],
-  times: Pick<Report, 'seconds' | 'cpu_seconds'>,
-): Report {
-  const { links, tenants, tree, faults } = found
-  const [first] = faults
-  const proven = Math.max(...external.map(({ size }) => size))
-  const signed = tenants.reduce((sum, { in_tree }) => sum + in_tree, 0)
-  const sound: Result = external.length > 0 ? 'verified' : 'not-fully-checked'
-  return {
-    result: first === undefined ? sound : 'invalid',
-    links,
-    tenants,
-    tree: tree && {
-      leaves: tree.leaves,
-      checkpoints: tree.checkpoints,
-      root: tree.root.toString('base64'),
-      origin: tree.origin,
-    },
-    external: external.map(({ size }) => size),
-    not_yet_signed: Math.max(0, links - signed),
-    not_yet_proven: external.length === 0 ? null : Math.max(0, links - proven),
-    ...(first === undefined ? {} : { first_bad: first }),
-    faults,
-    ...times,
   }
 }
 
@@ -213,44 +196,4 @@ function showProgress(stream: NodeJS.WriteStream): { show(progress: FsckProgress
       if (stream.isTTY) stream.write('\r\u001b[K')
     },
   }
-}
-
-/** What a database says must not steer a terminal. */
-function plain(text: string): string {
-  return text.replaceAll(/\p{Cc}/gu, '\ufffd')
-}
-
-function format(report: Report): string {
-  const paint = (style: 'green' | 'red' | 'yellow', text: string): string =>
-    styleText(style, text, { stream: process.stdout })
-  const { tree, tenants, links, seconds } = report
-  const title = {
-    verified: paint('green', 'verified'),
-    'not-fully-checked': `${paint('yellow', 'no fault found')}, not fully checked`,
-    invalid: paint('red', 'INVALID'),
-  }[report.result]
-  const lines = [`${title}  ${links} links of ${tenants.length} tenants in ${seconds.toFixed(1)} s`]
-  for (const { tenant, seq, leaf, fault, detail } of report.faults) {
-    const place = leaf === undefined ? `link ${seq} of tenant ${plain(tenant ?? '')}` : `leaf ${leaf} of the tree`
-    lines.push(`  fault   ${place} (${fault}): ${plain(detail)}`)
-  }
-  for (const { tenant, seq, hash, purged } of tenants.slice(0, SHOWN_TENANTS)) {
-    const without = purged === null || purged === 0 ? '' : `, ${purged} of them purged as the chain records`
-    lines.push(`  chain   ${plain(tenant)}: ${seq} links${without}, head ${hash.slice(0, 16)}…`)
-  }
-  if (tenants.length > SHOWN_TENANTS) lines.push(`  chain   and ${tenants.length - SHOWN_TENANTS} more tenants`)
-  if (tree !== null)
-    lines.push(
-      `  tree    ${tree.leaves} leaves, ${tree.checkpoints} signed checkpoints, root ${tree.root.slice(0, 16)}…`,
-    )
-  lines.push(
-    report.not_yet_proven === null
-      ? '  not checked  whether the store was set back: give a checkpoint from outside with --checkpoint FILE'
-      : `  outside contains ${report.external.length === 1 ? 'the checkpoint' : 'the checkpoints'} of ${report.external.join(', ')} leaves`,
-  )
-  const tail = report.not_yet_proven ?? report.not_yet_signed
-  lines.push(
-    `  tail    ${tail} links are not yet proven by ${report.not_yet_proven === null ? 'a checkpoint of the store' : 'a checkpoint from outside'}`,
-  )
-  return `${lines.join('\n')}\n`
 }

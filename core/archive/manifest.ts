@@ -12,10 +12,14 @@ const Name = Type.String({ minLength: 1, maxLength: 512 })
 const Month = Type.String({ pattern: '^\\d{4}-\\d{2}-01$' })
 const Hash = Type.String({ pattern: '^[0-9a-f]{64}$' })
 
-/** One object of the store. `sha256` and `bytes` are of the object as stored (gzip); `rows`: lines in it. */
+/**
+ * One object of the store. `sha256` and `bytes` are of the object as stored (gzip); `rows`: lines in it. `version`: the store's name of what
+ * was written, where later ones may be under the same key.
+ */
 export const ArchiveObject = Type.Object(
   {
     key: Type.String({ minLength: 1, maxLength: 1_024 }),
+    version: Type.Optional(Type.String({ minLength: 1, maxLength: 1_024 })),
     sha256: Digest,
     bytes: Count,
     rows: Count,

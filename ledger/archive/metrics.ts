@@ -14,9 +14,14 @@ export function createArchiveMetrics(registry: MetricsRegistry) {
       help: 'Leaves of the last checkpoint that this process put into the archive.',
       registers: [registry],
     }),
+    lockEnds: new Gauge({
+      name: 'signet_ledger_archive_lock_ends_seconds',
+      help: 'When the first lock ends of what the archive has to keep, since 1970, as this process last looked.',
+      registers: [registry],
+    }),
     failures: new Counter({
       name: 'signet_ledger_archive_failures',
-      help: 'Snapshots and checkpoints that were not archived, by code.',
+      help: 'Snapshots and checkpoints that were not archived, and locks not made longer, by code.',
       labelNames: ['what', 'code'] as const,
       registers: [registry],
     }),

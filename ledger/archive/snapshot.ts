@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import { canonicalize } from '#core/canonical/jcs.ts'
 import {
+  readArchiveManifest,
   signArchive,
   type ArchiveManifest,
   type ArchiveObject,
@@ -8,28 +9,37 @@ import {
   type ArchiveTenant,
 } from '#core/archive/manifest.ts'
 import { SignetError } from '#core/error/signet-error.ts'
-import type { ObjectStore } from '#runtime/archive/object-store.ts'
-import { readManifest } from '#runtime/archive/read.ts'
+import { orNull, type ObjectStore } from '#runtime/archive/object-store.ts'
+import { MAX_MANIFEST_BYTES, readManifest } from '#runtime/archive/read.ts'
 import { withTenant, type Pool } from '#runtime/postgres/transaction.ts'
 import { poolReader, type WallReader } from '#runtime/wall/reader.ts'
 import type { LedgerKeys } from '../keys.ts'
 import * as rows from '../store/archive.ts'
+import { beginUnfinished, readUnfinished, readWritten, saveWritten, type Unfinished } from '../store/unfinished.ts'
 import { ObjectWriter, requireLocked, sha256 } from './objects.ts'
 import { publicKeysOf } from './public-keys.ts'
+import { archiveTenant, lockOf, wholeSecond } from './tenant-part.ts'
 
 export type SnapshotDeps = {
+  readonly work: Pool
   readonly wall: Pool
   readonly keys: LedgerKeys
   readonly store: ObjectStore
   readonly clock: () => Date
   readonly retainDays: number
 }
-export type LastSnapshot = { readonly manifestKey: string; readonly manifestSha256: string }
+export type LastSnapshot = {
+  readonly snapshot: string
+  readonly manifestKey: string
+  readonly manifestSha256: string
+  readonly manifestVersion: string | null
+}
 export type Snapshot = {
   readonly snapshot: string
   readonly madeAt: Date
   readonly manifestKey: string
   readonly manifestSha256: string
+  readonly manifestVersion: string
   readonly treeSize: number
   /** New in this snapshot. */
   readonly records: number
@@ -38,12 +48,12 @@ export type Snapshot = {
 }
 
 const DAY_MS = 86_400_000
-/** The last day that an object lock can name everywhere. */
-const LAST_DAY = Date.parse('9999-12-01T00:00:00Z')
+/** One that was interrupted goes on for so long; afterwards what it wrote is not locked for long enough any more. */
+const GOES_ON_MS = 7 * DAY_MS
 
 /**
  * Writes what is new since the last snapshot, reads it back, then signs and writes a manifest of everything, reads that back, and only
- * then records the proofs that a purge asks for. What was interrupted leaves objects that no manifest names, and is done anew.
+ * then records the proofs that a purge asks for. What was interrupted goes on with what it had written.
  * Null where no checkpoint is signed yet, or nothing is new. `beat` is called before each object.
  * @throws SignetError ARCHIVE_UNAVAILABLE, ARCHIVE_INVALID, DATABASE_UNAVAILABLE, CHAIN_BROKEN where the wall does not continue the last snapshot
  */
@@ -52,19 +62,26 @@ export async function takeSnapshot(
   last: LastSnapshot | null,
   beat: () => Promise<void>,
 ): Promise<Snapshot | null> {
-  const { store, keys, clock } = deps
+  const { store, keys } = deps
   const reader = poolReader(deps.wall)
-  const head = await rows.readArchiveHead(reader)
-  if (head === null || head.size === 0) return null
+  const latest = await rows.readArchiveHead(reader)
+  if (latest === null || latest.size === 0) return null
   await store.requireLock()
   const before = last === null ? null : await readLast(deps, last)
-  if (before !== null) await requireContinued(reader, before, head.size)
-  if (before !== null && before.tree_size === head.size) return null
+  if (before !== null) await requireContinued(reader, before, latest.size)
+  if (before !== null && before.tree_size === latest.size) return null
 
-  const snapshot = randomUUID()
-  const madeAt = clock()
+  const begun = (await findUnfinished(deps, reader, last)) ?? (await begin(deps, latest, last))
+  const { snapshot, madeAt } = begun
+  const head = { size: begun.treeSize, note: begun.note }
   const folder = `snapshots/${madeAt.toISOString()}-${snapshot}/`
-  const writer = new ObjectWriter(store, folder, beat)
+  const writer = new ObjectWriter({
+    store,
+    folder,
+    onObject: beat,
+    written: await readWritten(deps.work, snapshot),
+    save: (written) => saveWritten(deps.work, snapshot, written),
+  })
   const usual = wholeSecond(madeAt.getTime() + deps.retainDays * DAY_MS)
   const archiveDays = await rows.readArchiveDays(reader)
   const covered = await rows.readCovered(reader, head.size)
@@ -81,21 +98,24 @@ export async function takeSnapshot(
     for (const part of found.changed) changed.push({ tenant: each.tenant, part })
   }
   const from = before?.tree_size ?? 0
-  const runs = await writer.write('tree_runs', usual, rows.runRows(reader, from, head.size))
+  const ofTable = (table: string) => ({ section: table, name: table, retainUntil: usual })
+  const runs = await writer.write(ofTable('tree_runs'), from - 1, (place) => rows.runRows(reader, head.size, place))
   const tables: Record<string, ArchiveObject[]> = {
-    retention_classes: await writer.write('retention_classes', usual, rows.classRows(reader)),
+    retention_classes: await writer.writeWhole(ofTable('retention_classes'), rows.classRows(reader)),
     tree_checkpoints: [
       ...(before?.tables['tree_checkpoints'] ?? []),
-      ...(await writer.write('tree_checkpoints', usual, rows.checkpointRows(reader, from, head.size))),
+      ...(await writer.write(ofTable('tree_checkpoints'), from, (place) =>
+        rows.checkpointRows(reader, head.size, place),
+      )),
     ],
   }
   for (const table of rows.TENANT_TABLES)
-    tables[table] = await writer.write(table, usual, rows.tenantRows(reader, table, covered))
+    tables[table] = await writer.writeWhole(ofTable(table), rows.tenantRows(reader, table, covered))
   await writer.readBack()
   // What earlier snapshots have of a month counts for its proof: it is looked at again, too.
   for (const { part } of changed) {
-    for (const { key, retain_until } of [...part.objects, ...part.stamps])
-      await requireLocked(store, key, new Date(retain_until))
+    for (const object of [...part.objects, ...part.stamps])
+      await requireLocked(store, object.key, new Date(object.retain_until), object.version)
   }
 
   const ack = keys.ackKey(madeAt)
@@ -118,20 +138,20 @@ export async function takeSnapshot(
   const manifestKey = `${folder}manifest.json`
   const longest = new Date(Math.max(usual.getTime(), ...changed.map(({ part }) => lockOf(part).getTime())))
   await beat()
-  await store.put(manifestKey, bytes, longest)
-  const stored = await readManifest(store, manifestKey, publicKeysOf(keys))
-  if (!stored.bytes.equals(bytes))
-    throw new SignetError('ARCHIVE_INVALID', `${manifestKey} is not what was written to it`)
-  await requireLocked(store, manifestKey, longest)
+  const manifestVersion = await store.put(manifestKey, bytes, longest)
+  const stored = await store.get(manifestKey, { maxBytes: bytes.length, versionId: manifestVersion })
+  if (!stored.equals(bytes)) throw new SignetError('ARCHIVE_INVALID', `${manifestKey} is not what was written to it`)
+  await requireLocked(store, manifestKey, longest, manifestVersion)
 
-  const proof = { snapshot, manifestKey, manifestSha256: sha256(bytes), treeSize: head.size, verifiedAt: clock() }
+  const proof = { snapshot, manifestKey, manifestSha256: sha256(bytes), treeSize: head.size, verifiedAt: deps.clock() }
   for (const { tenant, part } of changed) await writeProof(deps.wall, tenant, part, proof)
   return {
     ...proof,
+    manifestVersion,
     madeAt,
     records,
-    objects: writer.written.length,
-    bytes: writer.written.reduce((sum, object) => sum + object.bytes, 0),
+    objects: writer.used.length,
+    bytes: writer.used.reduce((sum, object) => sum + object.bytes, 0),
   }
 }
 
@@ -152,83 +172,44 @@ async function requireContinued(reader: WallReader, before: ArchiveManifest, siz
   }
 }
 
-async function readLast({ store, keys }: SnapshotDeps, last: LastSnapshot): Promise<ArchiveManifest> {
-  const found = await readManifest(store, last.manifestKey, publicKeysOf(keys))
-  if (sha256(found.bytes) !== last.manifestSha256)
-    throw new SignetError('ARCHIVE_INVALID', `${last.manifestKey} is not the manifest that was written to it`)
+/** One that was begun of this wall, on top of the same snapshot, not too long ago. */
+async function findUnfinished(
+  { work, clock, retainDays }: SnapshotDeps,
+  reader: WallReader,
+  last: LastSnapshot | null,
+): Promise<Unfinished | null> {
+  const found = await readUnfinished(work)
+  if (found === null || found.previous !== (last?.snapshot ?? null)) return null
+  const age = clock().getTime() - found.madeAt.getTime()
+  if (age < 0 || age > Math.min(GOES_ON_MS, (retainDays * DAY_MS) / 2)) return null
+  return (await rows.readCheckpointNote(reader, found.treeSize)) === found.note ? found : null
+}
+
+async function begin(
+  { work, clock }: SnapshotDeps,
+  { size, note }: rows.ArchiveHead,
+  last: LastSnapshot | null,
+): Promise<Unfinished> {
+  const of = { snapshot: randomUUID(), madeAt: clock(), treeSize: size, note, previous: last?.snapshot ?? null }
+  await beginUnfinished(work, of)
+  return of
+}
+
+/** @throws SignetError ARCHIVE_INVALID where it is not the one that was written */
+export async function readLast(
+  { store, keys }: Pick<SnapshotDeps, 'store' | 'keys'>,
+  last: LastSnapshot,
+): Promise<ArchiveManifest> {
+  const { manifestKey: key, manifestSha256, manifestVersion } = last
+  const pinned =
+    manifestVersion === null
+      ? null
+      : await orNull(store.get(key, { maxBytes: MAX_MANIFEST_BYTES, versionId: manifestVersion }))
+  if (pinned !== null && sha256(pinned) === manifestSha256) return readArchiveManifest(pinned, publicKeysOf(keys))
+  const found = await readManifest(store, key, publicKeysOf(keys))
+  if (sha256(found.bytes) !== manifestSha256)
+    throw new SignetError('ARCHIVE_INVALID', `${key} is not the manifest that was written to it`)
   return found.manifest
-}
-
-type Context = {
-  readonly reader: WallReader
-  readonly writer: ObjectWriter
-  readonly usual: Date
-  readonly archiveDays: ReadonlyMap<string, number>
-}
-
-async function archiveTenant(
-  { reader, writer, usual, archiveDays }: Context,
-  { tenant, lastSeq, head }: rows.CoveredTenant,
-  former: ArchiveTenant | undefined,
-): Promise<{ tenant: ArchiveTenant; changed: ArchivePart[]; records: number }> {
-  const after = former?.last_seq ?? 0
-  const parts = new Map((former?.parts ?? []).map((part) => [`${part.retention_class} ${part.month}`, part]))
-  const changed: ArchivePart[] = []
-  let records = 0
-  const links = await writer.write('links', usual, rows.linkRows(reader, tenant, after, lastSeq))
-  for (const part of await rows.readNewParts(reader, tenant, after, lastSeq)) {
-    const days = archiveDays.get(part.retentionClass)
-    const until = days === undefined ? usual : lockFor(part.month, days, usual)
-    const objects = await writer.write('records', until, rows.recordRows(reader, tenant, part))
-    const found = objects.reduce((sum, object) => sum + object.rows, 0)
-    if (found !== part.records)
-      throw new SignetError(
-        'ARCHIVE_INVALID',
-        `tenant ${tenant}: ${part.records} links of ${part.retentionClass} ${part.month} have ${found} records: the wall has to be verified`,
-      )
-    const stamps = await writer.write('stamps', until, rows.stampRows(reader, tenant, part))
-    const earlier = parts.get(`${part.retentionClass} ${part.month}`)
-    const whole: ArchivePart = {
-      retention_class: part.retentionClass,
-      month: part.month,
-      first_seq: earlier?.first_seq ?? part.first,
-      last_seq: part.last,
-      records: (earlier?.records ?? 0) + part.records,
-      objects: [...(earlier?.objects ?? []), ...objects],
-      stamps: [...(earlier?.stamps ?? []), ...stamps],
-    }
-    parts.set(`${part.retentionClass} ${part.month}`, whole)
-    changed.push(whole)
-    records += part.records
-  }
-  return {
-    tenant: {
-      tenant,
-      last_seq: lastSeq,
-      head,
-      links: [...(former?.links ?? []), ...links],
-      parts: [...parts.values()],
-    },
-    changed,
-    records,
-  }
-}
-
-/** A day past the end of what the class asks for, and never less than usual. */
-function lockFor(month: string, archiveDays: number, usual: Date): Date {
-  const ends = new Date(`${month}T00:00:00Z`)
-  ends.setUTCMonth(ends.getUTCMonth() + 1)
-  return wholeSecond(Math.max(usual.getTime(), ends.getTime() + (archiveDays + 1) * DAY_MS))
-}
-
-/** Stores keep retention to the second. */
-function wholeSecond(ms: number): Date {
-  return new Date(Math.ceil(Math.min(ms, LAST_DAY) / 1_000) * 1_000)
-}
-
-/** Until when all of the part is locked. */
-function lockOf(part: ArchivePart): Date {
-  return new Date(Math.min(...[...part.objects, ...part.stamps].map(({ retain_until: until }) => Date.parse(until))))
 }
 
 async function writeProof(
@@ -240,7 +221,8 @@ async function writeProof(
   await withTenant(wall, tenant, (client) =>
     client.query(
       `INSERT INTO signet.archive_proofs (tenant, retention_class, month, snapshot, first_seq, last_seq, records, manifest_sha256,
-         object_key, retain_until, tree_size, verified_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)`,
+         object_key, retain_until, tree_size, verified_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
+       ON CONFLICT DO NOTHING`,
       [
         tenant,
         part.retention_class,

@@ -8,7 +8,9 @@ import { createArchiveMetrics } from './metrics.ts'
 /** Null where no bucket is configured. */
 export function startArchive(
   config: LedgerConfig,
-  deps: Pick<ArchiveDutyDeps, 'wall' | 'work' | 'keys' | 'clock' | 'log'> & { readonly registry: MetricsRegistry },
+  deps: Pick<ArchiveDutyDeps, 'wall' | 'work' | 'keys' | 'clock' | 'log' | 'origin'> & {
+    readonly registry: MetricsRegistry
+  },
 ): Archive | null {
   const { SIGNET_ARCHIVE_BUCKET: bucket, SIGNET_ARCHIVE_ENDPOINT: endpoint } = config
   if (bucket === undefined) return null

@@ -1,19 +1,14 @@
 import type { FastifyInstance } from 'fastify'
 import { SignetError } from '#core/error/signet-error.ts'
 import type { Authenticator } from '#runtime/identity/token.ts'
-import type { Pool } from '#runtime/postgres/transaction.ts'
-import type { LedgerKeys } from '../keys.ts'
 import { parseVerifyQuery } from '../query.ts'
-import { verifyTenant } from '../verify.ts'
+import { verifyTenant, type VerifyDeps } from '../verify.ts'
 import { requireIdentity, tenantOf } from './identity.ts'
 
 /** Verifications that may run at once: each holds a connection and a share of the processor that appending needs too. */
 const MAX_CONCURRENT = 2
 
-export function verifyRoutes(
-  app: FastifyInstance,
-  deps: { authenticator: Authenticator; wall: Pool; keys: LedgerKeys; origin: string },
-): void {
+export function verifyRoutes(app: FastifyInstance, deps: VerifyDeps & { readonly authenticator: Authenticator }): void {
   let underWay = 0
   app.get(
     '/api/audit/verify',

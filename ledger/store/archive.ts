@@ -5,7 +5,7 @@ import type { WallReader } from '#runtime/wall/reader.ts'
 const PAGE_ROWS = 100
 const SMALL_PAGE_ROWS = 5_000
 
-export type ArchiveHead = { readonly size: number; readonly note: string }
+export type ArchiveHead = { readonly size: number; readonly root: Buffer; readonly note: string }
 export type CoveredTenant = { readonly tenant: string; readonly lastSeq: number; readonly head: string }
 export type NewPart = {
   readonly retentionClass: string
@@ -18,10 +18,30 @@ export type NewPart = {
 /** The last signed checkpoint; null where none is. */
 export async function readArchiveHead(reader: WallReader): Promise<ArchiveHead | null> {
   return reader.inTree(async (client) => {
-    const { rows } = await client.query<{ size: string; note: string }>(
-      'SELECT size, note FROM signet.tree_checkpoints ORDER BY size DESC LIMIT 1',
+    const { rows } = await client.query<{ size: string; root: Buffer; note: string }>(
+      'SELECT size, root, note FROM signet.tree_checkpoints ORDER BY size DESC LIMIT 1',
     )
-    return rows[0] === undefined ? null : { size: Number(rows[0].size), note: rows[0].note }
+    return rows[0] === undefined ? null : { ...rows[0], size: Number(rows[0].size) }
+  })
+}
+
+/** The signed note of a size; null where there is none. */
+export async function readCheckpointNote(reader: WallReader, size: number): Promise<string | null> {
+  return reader.inTree(async (client) => {
+    const { rows } = await client.query<{ note: string }>('SELECT note FROM signet.tree_checkpoints WHERE size = $1', [
+      size,
+    ])
+    return rows[0]?.note ?? null
+  })
+}
+
+/** The root that was signed for a size; null where none was. */
+export async function readCheckpointRoot(reader: WallReader, size: number): Promise<Buffer | null> {
+  return reader.inTree(async (client) => {
+    const { rows } = await client.query<{ root: Buffer }>('SELECT root FROM signet.tree_checkpoints WHERE size = $1', [
+      size,
+    ])
+    return rows[0]?.root ?? null
   })
 }
 
@@ -75,6 +95,17 @@ export async function readNewParts(reader: WallReader, tenant: string, after: nu
   })
 }
 
+/** Months that a tenant's records were purged of, as `CLASS MONTH`. */
+export async function readPurged(reader: WallReader, tenant: string): Promise<ReadonlySet<string>> {
+  return reader.inTenant(tenant, async (client) => {
+    const { rows } = await client.query<{ part: string }>(
+      "SELECT retention_class || ' ' || month::text AS part FROM signet.purges WHERE tenant = $1",
+      [tenant],
+    )
+    return new Set(rows.map(({ part }) => part))
+  })
+}
+
 /** Days that a class is archived for, by its name. */
 export async function readArchiveDays(reader: WallReader): Promise<ReadonlyMap<string, number>> {
   return reader.inTree(async (client) => {
@@ -85,7 +116,9 @@ export async function readArchiveDays(reader: WallReader): Promise<ReadonlyMap<s
   })
 }
 
-type Page = { readonly lines: string[]; readonly last: number }
+/** `at`: its place among the rows of its section, ascending; null where all are read at once. */
+export type ArchivedRow = { readonly line: string; readonly at: number | null }
+type Page = { readonly rows: { readonly line: string; readonly at: number }[] }
 
 /** Rows of a table as JSON texts, in pages that are a short transaction each. */
 async function* paged(
@@ -94,19 +127,20 @@ async function* paged(
   limit: number,
   sql: string,
   values: readonly unknown[],
-): AsyncGenerator<string> {
+): AsyncGenerator<ArchivedRow> {
   for (let from = after; ;) {
-    const page = await read(async (client) => {
-      const { rows } = await client.query<{ line: string; at: string }>(sql, [...values, from, limit])
-      return { lines: rows.map(({ line }) => line), last: Number(rows.at(-1)?.at ?? from) }
+    const { rows } = await read(async (client) => {
+      const found = await client.query<{ line: string; at: string }>(sql, [...values, from, limit])
+      return { rows: found.rows.map(({ line, at }) => ({ line, at: Number(at) })) }
     })
-    yield* page.lines
-    if (page.lines.length < limit) return
-    from = page.last
+    yield* rows
+    const last = rows.at(-1)
+    if (rows.length < limit || last === undefined) return
+    from = last.at
   }
 }
 
-export function linkRows(reader: WallReader, tenant: string, after: number, to: number): AsyncGenerator<string> {
+export function linkRows(reader: WallReader, tenant: string, to: number, after: number): AsyncGenerator<ArchivedRow> {
   return paged(
     (work) => reader.inTenant(tenant, work),
     after,
@@ -116,10 +150,16 @@ export function linkRows(reader: WallReader, tenant: string, after: number, to: 
   )
 }
 
-export function recordRows(reader: WallReader, tenant: string, part: NewPart): AsyncGenerator<string> {
+/** `after`: a seq before the part, or one of it. */
+export function recordRows(
+  reader: WallReader,
+  tenant: string,
+  part: NewPart,
+  after: number,
+): AsyncGenerator<ArchivedRow> {
   return paged(
     (work) => reader.inTenant(tenant, work),
-    part.first - 1,
+    after,
     PAGE_ROWS,
     `SELECT row_to_json(r)::text AS line, r.seq AS at FROM signet.records r
       WHERE r.tenant = $1 AND r.retention_class = $2 AND r.month = $3::date AND r.seq <= $4 AND r.seq > $5 ORDER BY r.seq LIMIT $6`,
@@ -128,10 +168,15 @@ export function recordRows(reader: WallReader, tenant: string, part: NewPart): A
 }
 
 /** Stamps that records of the part were the first to carry. */
-export function stampRows(reader: WallReader, tenant: string, part: NewPart): AsyncGenerator<string> {
+export function stampRows(
+  reader: WallReader,
+  tenant: string,
+  part: NewPart,
+  after: number,
+): AsyncGenerator<ArchivedRow> {
   return paged(
     (work) => reader.inTenant(tenant, work),
-    part.first - 1,
+    after,
     PAGE_ROWS,
     `SELECT row_to_json(s)::text AS line, r.seq AS at FROM signet.records r
        JOIN signet.stamps s ON s.tenant = r.tenant AND s.stamp_hash = r.stamp_hash AND s.seq = r.seq
@@ -140,17 +185,18 @@ export function stampRows(reader: WallReader, tenant: string, part: NewPart): As
   )
 }
 
-export function runRows(reader: WallReader, after: number, size: number): AsyncGenerator<string> {
+/** `after`: first leaf of the run before; -1 where there is none. */
+export function runRows(reader: WallReader, size: number, after: number): AsyncGenerator<ArchivedRow> {
   return paged(
     (work) => reader.inTree(work),
-    after - 1,
+    after,
     SMALL_PAGE_ROWS,
     'SELECT row_to_json(t)::text AS line, t.first_leaf AS at FROM signet.tree_runs t WHERE t.first_leaf < $1 AND t.first_leaf > $2 ORDER BY t.first_leaf LIMIT $3',
     [size],
   )
 }
 
-export function checkpointRows(reader: WallReader, after: number, size: number): AsyncGenerator<string> {
+export function checkpointRows(reader: WallReader, size: number, after: number): AsyncGenerator<ArchivedRow> {
   return paged(
     (work) => reader.inTree(work),
     after,
@@ -160,12 +206,12 @@ export function checkpointRows(reader: WallReader, after: number, size: number):
   )
 }
 
-export async function* classRows(reader: WallReader): AsyncGenerator<string> {
+export async function* classRows(reader: WallReader): AsyncGenerator<ArchivedRow> {
   yield* await reader.inTree(async (client) => {
     const { rows } = await client.query<{ line: string }>(
       'SELECT row_to_json(c)::text AS line FROM signet.retention_classes c ORDER BY name',
     )
-    return rows.map(({ line }) => line)
+    return rows.map(({ line }) => ({ line, at: null }))
   })
 }
 
@@ -187,7 +233,7 @@ export async function* tenantRows(
   reader: WallReader,
   table: TenantTable,
   tenants: readonly CoveredTenant[],
-): AsyncGenerator<string> {
+): AsyncGenerator<ArchivedRow> {
   const where = table.startsWith('purge') ? OF_PURGE : '$2::bigint IS NOT NULL'
   for (const { tenant, lastSeq } of tenants) {
     yield* await reader.inTenant(tenant, async (client) => {
@@ -195,7 +241,7 @@ export async function* tenantRows(
         `SELECT row_to_json(t)::text AS line FROM signet.${table} t WHERE t.tenant = $1 AND ${where}`,
         [tenant, lastSeq],
       )
-      return rows.map(({ line }) => line)
+      return rows.map(({ line }) => ({ line, at: null }))
     })
   }
 }

@@ -1,4 +1,6 @@
 import { faultOf, chainBroken, type FoundFault } from '#core/chain/fault.ts'
+import { SignetError } from '#core/error/signet-error.ts'
+import type { ArchivedHeads } from '#runtime/archive/checkpoints.ts'
 import type { Pool } from '#runtime/postgres/transaction.ts'
 import { readHead } from '#runtime/wall/chain.ts'
 import { poolReader, type WallReader } from '#runtime/wall/reader.ts'
@@ -19,6 +21,8 @@ export type PassDeps = {
   readonly work: Pool
   readonly keys: LedgerKeys
   readonly origin: string
+  /** What an archive holds the tree to; absent where there is none. @throws SignetError where it cannot be read */
+  readonly archived?: () => Promise<ArchivedHeads>
   readonly clock: () => Date
   /** Names this process among those that share the work database: a UUID. */
   readonly holder: string
@@ -31,7 +35,14 @@ export type Step =
   | { readonly outcome: 'busy' }
   | { readonly outcome: 'rests' }
   | { readonly outcome: 'chain'; readonly tenant: string; readonly links: number; readonly fault: FoundFault | null }
-  | { readonly outcome: 'tree'; readonly size: number; readonly pass: number; readonly fault: FoundFault | null }
+  | {
+      readonly outcome: 'tree'
+      readonly size: number
+      readonly pass: number
+      readonly fault: FoundFault | null
+      /** The archive's last checkpoint, in leaves (0: it has none); why it was not read; null where there is no archive. */
+      readonly archive: { readonly newest: number } | { readonly error: SignetError } | null
+    }
 
 /** Links of one step, and how long a process has the word: much longer than a step takes. */
 const STEP_LINKS = 20_000
@@ -126,10 +137,13 @@ export class VerificationPasses {
 
   async #tree(cursor: VerificationCursor, signal: AbortSignal): Promise<Step> {
     const { keys, origin, work, holder, clock } = this.#deps
+    // Before the tree is read: what is archived meanwhile would seem to be missing from it.
+    const archived = await this.#archived()
     const last = await this.#reader.inTree((client) => readLastCheckpoint(client))
     const size = last?.size ?? 0
     const fault = await this.#attempt(async (paced) => {
-      const task = { logKeys: logKeys(keys), origin, external: [], upTo: size, signal, onProgress: paced }
+      const external = archived === null || 'error' in archived ? [] : archived.heads
+      const task = { logKeys: logKeys(keys), origin, external, upTo: size, signal, onProgress: paced }
       await verifyTree(this.#reader, task)
     })
     const pass = cursor.pass + 1
@@ -141,7 +155,23 @@ export class VerificationPasses {
       pass,
       passEndedAt: clock(),
     })
-    return { outcome: 'tree', size, pass, fault }
+    const archive =
+      archived === null || 'error' in archived
+        ? archived
+        : { newest: archived.newest === null ? 0 : archived.newest.size }
+    return { outcome: 'tree', size, pass, fault, archive }
+  }
+
+  /** What cannot be read keeps the tree from nothing but being compared with it. */
+  async #archived(): Promise<ArchivedHeads | { readonly error: SignetError } | null> {
+    const { archived } = this.#deps
+    if (archived === undefined) return null
+    try {
+      return await archived()
+    } catch (error) {
+      if (error instanceof SignetError) return { error }
+      throw error
+    }
   }
 
   /** Runs a verification, which pauses after each batch and keeps the word meanwhile. Gives the fault, if it finds one. */

@@ -35,6 +35,11 @@ export function createVerifierMetrics(registry: MetricsRegistry) {
       help: 'Leaves of the tree that the background verifier of this process last found sound.',
       registers: [registry],
     }),
+    archiveSize: new Gauge({
+      name: 'signet_ledger_verified_archive_size',
+      help: 'Leaves of the last archived checkpoint that the background verifier of this process found in the tree; what comes after is not yet proven.',
+      registers: [registry],
+    }),
     passEnded: new Gauge({
       name: 'signet_ledger_verification_pass_timestamp_seconds',
       help: 'When the background verifier of this process last came to the end of a pass over everything.',
@@ -72,12 +77,23 @@ export function keepVerifying(deps: VerifyingDeps): Verifying {
     },
   })
 
+  function reportArchive({ archive, fault }: Extract<Step, { outcome: 'tree' }>): void {
+    if (archive === null) return
+    if ('error' in archive) {
+      metrics.errors.inc({ code: archive.error.code })
+      log.warn({ error: archive.error }, 'external checkpoints not read: that the wall was not set back is not shown')
+    } else if (archive.newest === 0) {
+      log.warn('external checkpoints not read: the archive has none that a key of this ledger signed')
+    } else if (fault === null) metrics.archiveSize.set(archive.newest)
+  }
+
   function report(step: Step): number {
     if (step.outcome === 'busy' || step.outcome === 'rests') return step.outcome === 'busy' ? BUSY_MS : RESTS_MS
     if (step.outcome === 'chain') metrics.links.inc(step.links)
     if (step.outcome === 'tree') {
       metrics.passEnded.set(clock().getTime() / 1_000)
       if (step.fault === null) metrics.treeSize.set(step.size)
+      reportArchive(step)
     }
     if (step.fault !== null) {
       const { fault, seq, leaf, detail } = step.fault

@@ -5,7 +5,7 @@ import { readArchiveManifest, type ArchiveManifest, type ArchiveObject } from '#
 import { SignetError } from '#core/error/signet-error.ts'
 import { claimedOrigin, logVerifier, openLogCheckpoint } from '#core/tree/log-key.ts'
 import type { TreeHead } from '#core/tree/checkpoint.ts'
-import type { ObjectStore } from './object-store.ts'
+import { orNull, type ObjectStore } from './object-store.ts'
 
 /** Objects are cut at 8 MiB of rows; a single row may be larger. */
 export const MAX_OBJECT_BYTES = 64 * 1024 * 1024
@@ -24,24 +24,24 @@ export async function readRows(store: ObjectStore, object: ArchiveObject): Promi
   return lines.map((line) => JSON.parse(line) as Row)
 }
 
-/** The version of an object that was archived: what came later under its key hides nothing. @throws SignetError ARCHIVE_INVALID */
+/**
+ * The version of an object that was archived, by its name; by its digest where a copy of the archive names versions otherwise. What came later
+ * under its key hides nothing. @throws SignetError ARCHIVE_INVALID
+ */
 export async function fetchObject(store: ObjectStore, object: ArchiveObject): Promise<Buffer> {
-  const limit = { maxBytes: Math.min(object.bytes, MAX_OBJECT_BYTES) }
-  const newest = await store.get(object.key, limit).catch((error: unknown) => {
-    if (error instanceof SignetError && error.code === 'ARCHIVE_INVALID') return null
-    throw error
-  })
-  if (newest !== null && isObject(newest, object)) return newest
-  for (const versionId of await store.versions(object.key)) {
-    const bytes = await store.get(object.key, { ...limit, versionId }).catch((error: unknown) => {
-      if (error instanceof SignetError && error.code === 'ARCHIVE_INVALID') return null
-      throw error
-    })
+  const maxBytes = Math.min(object.bytes, MAX_OBJECT_BYTES)
+  const { key, version } = object
+  const named = await orNull(store.get(key, { maxBytes, ...(version === undefined ? {} : { versionId: version }) }))
+  if (named !== null && isObject(named, object)) return named
+  let found = named !== null
+  for (const versionId of await store.versions(key)) {
+    found = true
+    const bytes = await orNull(store.get(key, { maxBytes, versionId }))
     if (bytes !== null && isObject(bytes, object)) return bytes
   }
   throw new SignetError(
     'ARCHIVE_INVALID',
-    newest === null ? `${object.key} is missing` : `${object.key} is not what the manifest names: it was changed`,
+    found ? `${key} is not what the manifest names: it was changed` : `${key} is missing`,
   )
 }
 

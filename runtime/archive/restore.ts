@@ -1,11 +1,11 @@
 import type { KeyObject } from 'node:crypto'
 import pg from 'pg'
-import type { ArchiveManifest, ArchiveObject } from '#core/archive/manifest.ts'
+import type { ArchiveManifest, ArchiveObject, ArchivePart } from '#core/archive/manifest.ts'
 import { SignetError } from '#core/error/signet-error.ts'
 import type { RebuiltTile } from '#core/tree/rebuild.ts'
 import type { ObjectStore } from './object-store.ts'
 import { readRows, type Row } from './read.ts'
-import { rowsOf, verifyArchive, type ArchiveReport } from './verify.ts'
+import { eachRow, verifyArchive, type ArchiveReport } from './verify.ts'
 
 const ROWS_AT_ONCE = 500
 /** Written by the tenant's own name; the others are of no tenant. */
@@ -32,24 +32,24 @@ export async function restoreArchive(
     if (rows[0]?.used !== false)
       throw new SignetError('CONFLICT', 'the wall is not empty: a snapshot is restored into one without a record')
     const of = (table: string): readonly ArchiveObject[] => manifest.tables[table] ?? []
-    for (const row of await rowsOf(store, of('retention_classes')))
+    for await (const row of eachRow(store, of('retention_classes')))
       await client.query('SELECT signet.ensure_retention_class($1, $2, $3, $4)', [
         row['hot_days'],
         row['archive_days'],
         row['never'],
         row['keep_summary'],
       ])
-    for (const table of TENANT_TABLES) await restoreByTenant(client, table, await rowsOf(store, of(table)))
-    const purged = new Set(
-      (await rowsOf(store, of('purges'))).map((row) =>
-        [row['tenant'], row['retention_class'], row['month']].map(String).join(' '),
-      ),
-    )
+    for (const table of TENANT_TABLES)
+      for (const object of of(table)) await restoreByTenant(client, table, await readRows(store, object))
+    const purged = new Set<string>()
+    for await (const row of eachRow(store, of('purges')))
+      purged.add([row['tenant'], row['retention_class'], row['month']].map(String).join(' '))
     for (const { tenant, links, parts } of manifest.tenants) {
       await client.query("SELECT set_config('signet.tenant', $1, true)", [tenant])
       for (const object of links) await insert(client, 'links', await readRows(store, object))
       for (const part of parts) {
         if (purged.has(`${tenant} ${part.retention_class} ${part.month}`)) continue
+        await ensureMonth(client, part)
         for (const object of part.objects) await insert(client, 'records', await readRows(store, object))
         for (const object of part.stamps) {
           const stamps = await readRows(store, object)
@@ -76,6 +76,25 @@ export async function restoreArchive(
   } catch (error) {
     await client.query('ROLLBACK').catch(() => undefined)
     throw error
+  }
+}
+
+/** Tables of the month's own, as it had them: in the rest of its class nobody could purge it. */
+async function ensureMonth(
+  client: pg.Client,
+  { retention_class, month }: Pick<ArchivePart, 'retention_class' | 'month'>,
+): Promise<void> {
+  for (const kind of ['records', 'stamps']) {
+    const { rows } = await client.query<{ statement: string; part: string }>(
+      `SELECT format('CREATE TABLE signet.%I PARTITION OF signet.%I FOR VALUES FROM (%L) TO (%L)', name, of, $3::date, ($3::date + interval '1 month')::date)
+                AS statement, format('signet.%I', name) AS part
+         FROM (SELECT $1 || '_' || $2 AS of, $1 || '_' || $2 || to_char($3::date, '"_"YYYY"_"MM') AS name) AS n
+        WHERE to_regclass(format('signet.%I', of)) IS NOT NULL AND to_regclass(format('signet.%I', name)) IS NULL`,
+      [kind, retention_class, month],
+    )
+    if (rows[0] === undefined) continue
+    await client.query(rows[0].statement)
+    await client.query('SELECT signet.guard($1::regclass, true)', [rows[0].part])
   }
 }
 

@@ -144,3 +144,13 @@ export async function readLastIntegrated(client: Client, tenant: string): Promis
   )
   return Number(rows[0]?.last ?? 0)
 }
+
+/** The last link of a tenant that is among the first `size` leaves of the tree; 0 where none is. */
+export async function readLastWithin(client: Client, tenant: string, size: number): Promise<number> {
+  const { rows } = await client.query<{ last: string }>(
+    `SELECT first_seq + least(count, $2 - first_leaf) - 1 AS last FROM signet.tree_runs WHERE tenant = $1 AND first_leaf < $2
+      ORDER BY first_seq DESC LIMIT 1`,
+    [tenant, size],
+  )
+  return Number(rows[0]?.last ?? 0)
+}

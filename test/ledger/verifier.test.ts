@@ -63,7 +63,7 @@ describe('the background verifier', () => {
     expect(await pass(by)).toEqual([
       { outcome: 'chain', tenant: 'acme', links: 333, fault: null },
       { outcome: 'chain', tenant: 'globex', links: 18, fault: null },
-      { outcome: 'tree', size: head.size, pass: 1, fault: null },
+      { outcome: 'tree', size: head.size, pass: 1, fault: null, archive: null },
     ])
     expect(await by.step(running)).toEqual({ outcome: 'rests' })
     expect((await pass(by)).at(-1)).toMatchObject({ outcome: 'tree', pass: 2, fault: null })

@@ -161,6 +161,14 @@ const CASES: readonly Case[] = [
     },
   },
   {
+    alert: 'SignetArchiveFailing',
+    firing: { 'signet_ledger_archive_failures_total{what="lock",code="ARCHIVE_UNAVAILABLE",pod="a"}': '0+1x90' },
+    at: 40,
+    notYetAt: 20,
+    wantLabels: { what: 'lock', code: 'ARCHIVE_UNAVAILABLE' },
+    quiet: { 'signet_ledger_archive_failures_total{what="lock",code="ARCHIVE_UNAVAILABLE",pod="a"}': '3x90' },
+  },
+  {
     alert: 'SignetWallAttempt',
     firing: { 'signet_ledger_wall_attempts_total{kind="permission-denied",pod="a"}': '0 0 1x20' },
     at: 5,
