@@ -560,7 +560,7 @@ describe('checkDifferential', () => {
       names.map(async (path) => ({ path, text: await readFile(join(folder, path), 'utf8') })),
     )
     const { module, problems } = await compile([{ name: 'whole', spec: WHOLE_RULE }], { files })
-    expect([module.module.rules.length, problems.size]).toEqual([7, 0])
+    expect([module.module.rules.length, problems.size]).toEqual([8, 0])
     const samples = await readSamples(join(folder, 'samples'))
     expect(samples.length).toBeGreaterThan(30)
     expect(await checkDifferential({ module, samples, opa, timeoutMs: 60_000 })).toEqual([])

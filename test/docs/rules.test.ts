@@ -37,7 +37,7 @@ describe('docs/reference/rules.md', () => {
       }),
     )
     const members = leavesOf(DecisionInput as unknown as Schema)
-    expect(members.filter((member) => !shown.has(member))).toEqual(['stage', 'approvals'])
+    expect(members.filter((member) => !shown.has(member))).toEqual(['stage', 'approvals', 'blocks'])
     expect([...shown].filter((fact) => !members.includes(fact))).toEqual([])
   })
 

@@ -1,4 +1,4 @@
-import { expect } from 'vitest'
+import { expect, vi } from 'vitest'
 import type { Schema } from '#test/support/openapi.ts'
 import { FIRST_PASSWORD, type GovernanceStack } from '#test/support/governance.ts'
 
@@ -26,6 +26,10 @@ export async function makeTenantRows(stack: GovernanceStack, tenant: string): Pr
     expect([url, answer.status, answer.status === status ? '' : answer.body]).toEqual([url, status, ''])
     return answer.body as { id: string }
   }
+  const settings = async (mode: string): Promise<void> => {
+    const answer = await stack.call(tenant, 'PUT', '/api/compliance/resolution-settings', { mode })
+    expect(answer.status).toBe(200)
+  }
   const name = `Of ${tenant} alone`
   const key = `only-${tenant}`
   const user = await made('/api/v1/users', { email: `row@${tenant}.example`, name, password: FIRST_PASSWORD })
@@ -48,6 +52,17 @@ export async function makeTenantRows(stack: GovernanceStack, tenant: string): Pr
   const schedule = await made('/api/scan-schedules', { cron: '0 3 1 1 *', rule_ids: [key] })
   const remediation = await stack.call(tenant, 'GET', '/api/remediation/')
   const [action] = remediation.body.items as { id: string }[]
+  // Contained at once: an agent without supervision. What comes after it is left as it is.
+  await settings('on')
+  const rogue = (await made('/api/compliance/event', {
+    source: 'maos',
+    eventType: 'agent_action',
+    details: { agent_id: key, action: 'pay', supervision_id: 'none' },
+  })) as { id: string; violations?: { id: string }[] }
+  const first = async (url: string): Promise<string> => (await stack.call(tenant, 'GET', url)).body.items[0]?.id ?? ''
+  const attempts = `/api/compliance/violations/${rogue.violations?.[0]?.id}/attempts`
+  await vi.waitFor(async () => expect(await first(attempts)).not.toBe(''), { timeout: 60_000, interval: 200 })
+  await settings('dry_run')
   const event = { source: 'ai_model', eventType: 'use', details: { client_id: key, model: 'unknown' } }
   const judged = (await made('/api/compliance/event', event)) as { id: string; violations?: { id: string }[] }
   const [violation] = judged.violations ?? []
@@ -78,6 +93,8 @@ export async function makeTenantRows(stack: GovernanceStack, tenant: string): Pr
     ['/api/remediation', action?.id ?? ''],
     ['/api/compliance/violations', violation?.id ?? ''],
     ['/api/compliance/resolve', violation?.id ?? ''],
+    ['/api/compliance/attempts', await first(attempts)],
+    ['/api/compliance/blocks', await first('/api/compliance/blocks')],
     ['/api/v1/webhooks', webhook.id],
     ['/api/v1/evidence', evidence.id],
   ])
