@@ -61,15 +61,15 @@ export function operationsOf(document: OpenApiDocument): Operation[] {
     Object.entries(methods).map(([verb, { security, parameters = [], requestBody, responses }]) => {
       const method = verb.toUpperCase()
       const content = requestBody?.content ?? {}
-      // What may be JSON as well is tried as JSON.
-      const files = 'application/json' in content ? [] : Object.keys(content)
+      // YAML is another way to write the same values.
+      const files = Object.keys(content).filter((type) => !['application/json', 'application/yaml'].includes(type))
       return {
         name: `${method} ${path}`,
         method,
         path,
         isPublic: security?.length === 0,
         parameters,
-        body: content['application/json']?.schema ?? null,
+        body: files.length > 0 ? null : (content['application/json']?.schema ?? null),
         files,
         responses: new Map(
           Object.entries(responses).map(([status, { content: answer = {} }]) => [
