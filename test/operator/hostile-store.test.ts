@@ -170,7 +170,15 @@ describe('ConfigMaps', () => {
   it('that are parts of a module, deleted or replaced by other bytes, are stored again', async () => {
     const [module] = (await readIndex()).revisions[0]!.modules
     const chunk = `${CONFIG_MAPS}/signet-bundle-blob-${module}-0`
-    const whole = await read(chunk)
+    // All were deleted above: what is missing is seen, and stored again, every half minute.
+    const whole = await eventually(
+      'the part is there',
+      async () => {
+        const found = await stack.server.request('GET', chunk)
+        return found.status === 200 && found.json<ConfigMap>()
+      },
+      90_000,
+    )
     await stack.survives(async () => {
       await stack.server.request('DELETE', chunk)
       await eventually(
