@@ -13,7 +13,7 @@ import {
   findEvents,
   findPositions,
   findTraceHeads,
-  holdChain,
+  HOLD_CHAIN,
   insertRows,
   readChainState,
   type ChainState,
@@ -136,7 +136,7 @@ async function appendGroup(deps: SequencerDeps, tenant: string, batches: Batch[]
         const rows = await append(deps, client, tenant, plan.records, known, at)
         return { rows: rows.length, outcomes: conclude(tenant, plan, rows, known.head, at) }
       },
-      { first: holdChain(tenant) },
+      { also: HOLD_CHAIN },
     ),
   )
   deps.onAppended?.(outcomes.rows, performance.now() - startedAt)

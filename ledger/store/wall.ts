@@ -1,4 +1,3 @@
-import pg from 'pg'
 import { NO_PREDECESSOR } from '#core/chain/link.ts'
 import { SignetError } from '#core/error/signet-error.ts'
 import { DEFAULT_RETENTION_CLASS } from '#core/retention/period.ts'
@@ -19,10 +18,8 @@ const HOLDS_CHAIN_IDLE_MS = 5_000
  * Waits for the tenant's chain and holds it to the end of the transaction: numbers and predecessors read after this are the last. For
  * `withTenant` to begin with. Takes a key of its own per chain; two chains that share one by chance wait for each other, nothing more.
  */
-export function holdChain(tenant: string): string {
-  const chain = pg.escapeLiteral(`signet.chain:${tenant}`)
-  return `SELECT set_config('idle_in_transaction_session_timeout', '${HOLDS_CHAIN_IDLE_MS}', true), pg_advisory_xact_lock(hashtextextended(${chain}, 0))`
-}
+export const HOLD_CHAIN = `set_config('idle_in_transaction_session_timeout', '${HOLDS_CHAIN_IDLE_MS}', true),
+  pg_advisory_xact_lock(hashtextextended('signet.chain:' || $1, 0))`
 
 /**
  * Makes the COMMIT of a transaction that only read wait as that of one that wrote: for the disk, and for synchronous standbys. What it read may

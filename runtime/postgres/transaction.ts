@@ -48,8 +48,8 @@ export async function withTenant<T>(
   pool: Pool,
   tenant: string,
   fn: (client: Client) => Promise<T>,
-  /** `snapshot`: sees the same rows from beginning to end. `first`: a statement without parameters that goes along with BEGIN. */
-  options: { readOnly?: boolean; snapshot?: boolean; first?: string } = {},
+  /** `snapshot`: sees the same rows from beginning to end. `also`: SQL expressions, constant, that are evaluated as the tenant is set; `$1` is the tenant. */
+  options: { readOnly?: boolean; snapshot?: boolean; also?: string } = {},
 ): Promise<T> {
   let client: Client | undefined
   let broken: Error | undefined
@@ -63,10 +63,9 @@ export async function withTenant<T>(
     client.on('error', ignore)
     client.on('notice', onNotice)
     const snapshot = options.snapshot === true ? ' ISOLATION LEVEL REPEATABLE READ' : ''
-    const begin = `BEGIN${snapshot}${options.readOnly === true ? ' READ ONLY' : ''}`
-    // In one message: each costs a turn of both processes, and of the processor where it is scarce.
-    const scope = `SELECT set_config('signet.tenant', ${pg.escapeLiteral(tenant)}, true)`
-    await client.query([begin, scope, ...(options.first === undefined ? [] : [options.first])].join('; '))
+    await client.query(`BEGIN${snapshot}${options.readOnly === true ? ' READ ONLY' : ''}`)
+    const also = options.also === undefined ? '' : `, ${options.also}`
+    await client.query(`SELECT set_config('signet.tenant', $1, true)${also}`, [tenant])
     const result = await fn(client)
     await client.query('COMMIT')
     if (unreplicated)
